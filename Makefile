@@ -1,0 +1,54 @@
+# The commands of the README: `make demo` and `make test`. Each sets up what it needs; `make` alone lists them all.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-kafka test lint types setup bench-throughput lock clean need-kafka
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup ## a year of real flights through the engine, in one process; the report is build/demo/report.html
+	@$(BIN)/tidegate demo --out build/demo
+
+demo-kafka: setup need-kafka ## the same on a real Apache Kafka
+	@$(BIN)/tidegate demo --kafka --out build/demo-kafka
+
+test: setup need-kafka lint types ## lint, types and all tests; PYTEST_ARGS="-k join" runs some
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## ruff: rules and format
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup ## mypy, strict
+	@$(BIN)/mypy
+
+bench-throughput: setup need-kafka ## a million events: replay and Kafka beside a bare consumer; build/throughput.json
+	@$(BIN)/python -m benchmarks.throughput --out build/throughput.json $(BENCH_ARGS)
+
+setup: $(VENV)/installed ## the development environment in .venv, as locked in requirements-dev.txt
+
+$(VENV)/installed: pyproject.toml requirements-dev.txt
+	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON) (Python 3.11 to 3.13; set PYTHON=...)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' || { echo "missing: Python 3.11 to 3.13 ($(PYTHON) is $$($(PYTHON) -V 2>&1); set PYTHON=...)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); echo "missing: the venv module (Debian: apt-get install python3-venv)"; exit 1; }
+	@echo "setting up $(VENV) (once)"
+	@# uv installs in a tenth of pip's time; where it cannot (an index that only pip knows of), pip does.
+	@$(PIP) install uv && $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt 2>/dev/null || $(PIP) install -r requirements-dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+need-kafka:
+	@test -n "$$KAFKA_BOOTSTRAP_SERVERS" || docker info >/dev/null 2>&1 || { \
+	  command -v java >/dev/null || { echo "missing: java 17 or later (or a Docker engine, or KAFKA_BOOTSTRAP_SERVERS) to run Apache Kafka"; exit 1; }; \
+	  command -v mvn >/dev/null || { echo "missing: mvn (Maven, to fetch Apache Kafka; or a Docker engine, or KAFKA_BOOTSTRAP_SERVERS)"; exit 1; }; }
+
+lock: setup ## requirements-dev.txt anew from pyproject.toml
+	@$(PIP) install uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --extra dev --no-emit-package tidegate -o requirements-dev.txt pyproject.toml
+
+clean: ## remove everything that make has built
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tidegate.egg-info

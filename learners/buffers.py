@@ -1,0 +1,153 @@
+"""Buffers of past examples, bounded in bytes. Items are bytes; who puts them in knows what they are.
+
+Own what is kept. Refuse to know examples, labels and time. All choices are keyed by (seed, counter), so a restored
+buffer goes on exactly as the one that was saved.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final
+
+import msgspec
+import xxhash
+
+from learners.contract import SnapshotError
+
+ITEM_OVERHEAD: Final = 49
+"""Bytes that Python adds to each item: its header and its place in the list."""
+
+
+def chance(seed: int, purpose: str, counter: int, below: int) -> int:
+    """A number in [0, below), the same for the same key in any process; uniform to 2**-64 times `below`."""
+    word = xxhash.xxh3_64_intdigest(f"{purpose}:{counter}".encode(), seed=seed & 0xFFFFFFFFFFFFFFFF)
+    return (word * below) >> 64
+
+
+class _ReservoirState(msgspec.Struct, array_like=True):
+    seen: int = 0
+    size: int = 0
+    full: bool = False
+    evicted: int = 0
+    refused: int = 0
+    items: list[bytes] = []
+
+
+class Reservoir:
+    """A uniform sample of everything seen (Vitter 1985, algorithm R), as many items as fit into `bytes_max`.
+
+    The number of places is settled when the bytes run out for the first time. Where a larger item takes the place of a
+    smaller one and the bytes no longer suffice, places are given up at random, never to be had again: the rest is
+    still a uniform sample, but for a slight preference of small items.
+    """
+
+    def __init__(self, bytes_max: int, seed: int) -> None:
+        self.bytes_max = bytes_max
+        self.seed = seed
+        self._state = _ReservoirState(items=[])
+
+    def __len__(self) -> int:
+        return len(self._state.items)
+
+    @property
+    def items(self) -> list[bytes]:
+        """What is kept, in no order that means anything."""
+        return self._state.items
+
+    def add(self, item: bytes) -> None:
+        """Show one item; it may or may not be kept."""
+        s = self._state
+        cost = len(item) + ITEM_OVERHEAD
+        if cost > self.bytes_max:
+            s.refused += 1
+            return
+        s.seen += 1
+        if not s.full and s.size + cost <= self.bytes_max:
+            s.items.append(item)
+            s.size += cost
+        else:
+            s.full = True
+            place = chance(self.seed, "place", s.seen, s.seen)
+            if place < len(s.items):
+                s.size += len(item) - len(s.items[place])
+                s.items[place] = item
+                self._give_up_places()
+
+    def _give_up_places(self) -> None:
+        s = self._state
+        while s.size > self.bytes_max:
+            place = chance(self.seed, "evict", s.evicted, len(s.items))
+            s.size -= len(s.items[place]) + ITEM_OVERHEAD
+            s.items[place] = s.items[-1]
+            s.items.pop()
+            s.evicted += 1
+
+    def draw(self, number: int, counter: int) -> list[bytes]:
+        """`number` items with replacement; the same for the same counter and content."""
+        items = self._state.items
+        if not items:
+            return []
+        return [items[chance(self.seed, f"draw{i}", counter, len(items))] for i in range(number)]
+
+    def figures(self) -> dict[str, Any]:
+        s = self._state
+        return {"items": len(s.items), "bytes": s.size, "bytes_max": self.bytes_max, "seen": s.seen,
+                "evicted": s.evicted, "refused": s.refused}  # fmt: skip
+
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode(self._state)
+
+    def restore(self, state: bytes) -> None:
+        """Raises SnapshotError."""
+        self._state = _decoded(state, _ReservoirState)
+
+
+class _RecentState(msgspec.Struct, array_like=True):
+    size: int = 0
+    dropped: int = 0
+    items: list[bytes] = []
+
+
+class Recent:
+    """The newest items, in order, as many as fit into `bytes_max`; the oldest go first, and are counted."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.items: deque[bytes] = deque()
+        self.size = 0
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def add(self, item: bytes) -> None:
+        self.items.append(item)
+        self.size += len(item) + ITEM_OVERHEAD
+        while self.size > self.bytes_max:
+            self.size -= len(self.items.popleft()) + ITEM_OVERHEAD
+            self.dropped += 1
+
+    def take_all(self) -> list[bytes]:
+        """Everything, oldest first; the buffer is empty afterwards."""
+        taken = list(self.items)
+        self.items.clear()
+        self.size = 0
+        return taken
+
+    def figures(self) -> dict[str, Any]:
+        return {"items": len(self.items), "bytes": self.size, "bytes_max": self.bytes_max, "dropped": self.dropped}
+
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode(_RecentState(self.size, self.dropped, list(self.items)))
+
+    def restore(self, state: bytes) -> None:
+        """Raises SnapshotError."""
+        read = _decoded(state, _RecentState)
+        self.size, self.dropped, self.items = read.size, read.dropped, deque(read.items)
+
+
+def _decoded(state: bytes, kind: type[Any]) -> Any:
+    try:
+        return msgspec.msgpack.decode(state, type=kind)
+    except msgspec.DecodeError as error:
+        raise SnapshotError(f"not the state of a buffer: {error}") from error

@@ -1,0 +1,273 @@
+"""Learner state as bytes and back: pickle, opened only through a list of classes.
+
+Owns which classes may appear in state and how River objects are brought into one canonical form. Refuses to know keys,
+envelopes (`learners.snapshots`) and what the state is for.
+
+The list is closed twice: a class must be defined, under the very name that the bytes give, in one of the River
+packages below (so no function, no re-export and no builtin can be reached through River), or stand in `_EXACT` as an
+exact (module, name) pair. `getattr`, which pickle needs where a River object keeps a method of its own, is replaced by
+a look-up of those methods.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import importlib
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from river import compose, proba
+
+from learners.contract import SnapshotError
+
+FORMAT: Final = 1
+"""Of what `snapshot` writes; a learner that changes its state raises it and says how the older one is read."""
+
+PROTOCOL: Final = 5
+
+_RIVER_PACKAGES: Final = frozenset(
+    {
+        "_river_rust",
+        "active",
+        "anomaly",
+        "bandit",
+        "base",
+        "cluster",
+        "compose",
+        "covariance",
+        "drift",
+        "dummy",
+        "ensemble",
+        "facto",
+        "feature_extraction",
+        "feature_selection",
+        "forest",
+        "imblearn",
+        "linear_model",
+        "metrics",
+        "misc",
+        "multiclass",
+        "multioutput",
+        "naive_bayes",
+        "neighbors",
+        "optim",
+        "preprocessing",
+        "proba",
+        "rules",
+        "sketch",
+        "stats",
+        "time_series",
+        "tree",
+        "utils",
+    }
+)
+"""River's packages that hold estimators and their parts. Not `datasets`, `stream`, `evaluate`: they open files."""
+
+_OWN: Final = frozenset({("learners.features", "Mixed"), ("learners.state", "_array"), ("learners.state", "_scalar")})
+
+_EXACT: Final = (
+    frozenset(
+        {
+            ("builtins", "bool"),
+            ("builtins", "complex"),
+            ("builtins", "float"),
+            ("builtins", "frozenset"),
+            ("builtins", "int"),
+            ("builtins", "list"),
+            ("builtins", "dict"),
+            ("builtins", "set"),
+            ("builtins", "str"),
+            ("builtins", "tuple"),
+            ("collections", "Counter"),
+            ("collections", "OrderedDict"),
+            ("collections", "defaultdict"),
+            ("collections", "deque"),
+            ("functools", "partial"),
+            ("numpy.random._pickle", "__randomstate_ctor"),
+            ("numpy.random._pickle", "__generator_ctor"),
+            ("numpy.random._pickle", "__bit_generator_ctor"),
+            ("numpy.random._mt19937", "MT19937"),
+            ("numpy.random._pcg64", "PCG64"),
+            ("numpy.random._philox", "Philox"),
+            ("numpy.random.bit_generator", "SeedSequence"),
+            ("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence"),
+            ("random", "Random"),
+            ("river.naive_bayes.gaussian", "GaussianNB._make_gaussian"),
+            ("river.tree.splitter.ebst_splitter", "EBSTNode._update_estimator_univariate"),
+            ("river.tree.splitter.ebst_splitter", "EBSTNode._update_estimator_multivariate"),
+            ("river.tree.splitter.nominal_splitter_reg", "NominalSplitterReg._update_estimator_univariate"),
+            ("river.tree.splitter.nominal_splitter_reg", "NominalSplitterReg._update_estimator_multivariate"),
+            ("river.tree.splitter.qo_splitter", "Slot._update_estimator_univariate"),
+            ("river.tree.splitter.qo_splitter", "Slot._update_estimator_multivariate"),
+        }
+    )
+    | _OWN
+)
+
+_BOUND_METHODS: Final = frozenset(
+    {
+        "_calc_tau_0",
+        "_calc_tau_1",
+        "_calc_tau_2",
+        "_leveraging_bag",
+        "_leveraging_bag_half",
+        "_leveraging_bag_me",
+        "_leveraging_bag_wt",
+        "_leveraging_subag",
+        "_scale",
+        "_unscale",
+        "_update_estimator_multivariate",
+        "_update_estimator_univariate",
+    }
+)
+"""Methods that River objects keep of themselves, as the way they were told to go."""
+
+
+class Keeps:
+    """Snapshot, restore and digest by way of `_state`, a plain value or River object, and `_become`."""
+
+    def _state(self) -> Any:
+        raise NotImplementedError
+
+    def _become(self, state: Any) -> None:
+        raise NotImplementedError
+
+    def snapshot(self) -> bytes:
+        """The whole state, pickled in canonical form."""
+        return dumps((type(self).__name__, FORMAT, self._state()))
+
+    def restore(self, state: bytes) -> None:
+        """Become the one whose snapshot this is. Raises SnapshotError."""
+        match loads(state):
+            case (kind, version, inner) if kind == type(self).__name__ and version == FORMAT:
+                self._become(inner)
+            case (str(kind), int(version), _):
+                raise SnapshotError(f"state of {kind} format {version} where {type(self).__name__} {FORMAT} belongs")
+            case _:
+                raise SnapshotError("not the state of a learner")
+
+    def digest(self) -> str:
+        """The state by value (see learners.digest)."""
+        from learners.digest import digest
+
+        return digest(self._state())
+
+
+def reduction(value: Any) -> Any:
+    """The canonical form of a River object whose own form drags along what is no state, or None.
+
+    A distribution without a seed holds a random generator that nothing but `sample` uses: 4,003 of 4,212 bytes, and
+    filled by the operating system, so no two equal ones had equal bytes. A pipeline holds a plan of calls that it
+    builds at its first use. Arrays share one object for their type, or not, as they came about.
+    """
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return _array, (value.dtype.str, value.shape, value.tobytes())
+    if isinstance(value, np.generic):
+        return _scalar, (value.dtype.str, value.tobytes())
+    if isinstance(value, proba.base.Distribution) and value.seed is None:
+        return copyreg.__newobj__, (type(value),), {**value.__dict__, "_rng": None}  # type: ignore[attr-defined]
+    if type(value) is compose.Pipeline:
+        state = {**value.__dict__, "_plan": None, "_inference_transformers": (), "_last_step_cached": None}
+        state.pop("_last_step_params", None)
+        return copyreg.__newobj__, (type(value),), state  # type: ignore[attr-defined]
+    return None
+
+
+def _array(kind: str, shape: tuple[int, ...], data: bytes) -> np.ndarray:
+    return np.frombuffer(data, kind).reshape(shape).copy()
+
+
+def _scalar(kind: str, data: bytes) -> Any:
+    return np.frombuffer(data, kind)[0]
+
+
+class _Pickler(pickle.Pickler):
+    """Text goes by number into a table, in the order in which it first occurs, and sets go sorted: which equal texts
+    happen to be one object, and where a hash has put them, differs between a learner and its restored copy."""
+
+    def __init__(self, buffer: io.BytesIO) -> None:
+        super().__init__(buffer, PROTOCOL)
+        self.texts: dict[str, int] = {}
+
+    def persistent_id(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is str:
+            return self.texts.setdefault(value, len(self.texts))
+        if kind is set or kind is frozenset:
+            return kind is set, sorted(value, key=repr)
+        return None
+
+    def reducer_override(self, value: Any) -> Any:
+        found = reduction(value)
+        return NotImplemented if found is None else found
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, body: io.BytesIO, texts: list[str]) -> None:
+        super().__init__(body)
+        self.texts = texts
+
+    def persistent_load(self, found: Any) -> Any:
+        if type(found) is int:
+            return self.texts[found]
+        is_mutable, items = found
+        return set(items) if is_mutable else frozenset(items)
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("builtins", "getattr"):
+            return _bound_method
+        if (module, name) in _EXACT:
+            return _named(module, name)
+        parts = module.split(".")
+        if parts[0] == "river" and len(parts) > 1 and parts[1] in _RIVER_PACKAGES:
+            found = _named(module, name)
+            defined = isinstance(found, type) and (found.__module__, found.__qualname__) == (module, name)
+            if defined or (isinstance(found, type) and parts[1] == "_river_rust"):
+                return found
+        raise SnapshotError(f"{module}.{name} may not appear in a snapshot")
+
+
+def _named(module: str, name: str) -> Any:
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise SnapshotError(f"{module}.{name}, named by the snapshot, does not exist here") from error
+    return found
+
+
+def _bound_method(owner: Any, name: str) -> Callable[..., Any]:
+    """`getattr` for the unpickler: the few methods of River objects that are state, and nothing else."""
+    if name not in _BOUND_METHODS or not type(owner).__module__.startswith("river."):
+        raise SnapshotError(f"attribute {name!r} of {type(owner).__name__} may not appear in a snapshot")
+    return getattr(owner, name)
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle in canonical form: equal values have equal bytes, in any process, before and after a round trip.
+
+    Raises TypeError or pickle.PicklingError for what cannot be pickled. A set that two objects share comes back as two.
+    """
+    buffer = io.BytesIO()
+    pickler = _Pickler(buffer)
+    pickler.dump(value)
+    table = msgspec.msgpack.encode([text.encode("utf-8", "surrogatepass") for text in pickler.texts])
+    return len(table).to_bytes(4, "big") + table + buffer.getvalue()
+
+
+def loads(state: bytes) -> Any:
+    """The inverse of `dumps`, through the list of classes. Raises SnapshotError whatever the bytes are."""
+    body = 4 + int.from_bytes(state[:4], "big")
+    try:
+        table = msgspec.msgpack.decode(state[4:body], type=list[bytes])
+        texts = [text.decode("utf-8", "surrogatepass") for text in table]
+        return _Unpickler(io.BytesIO(state[body:]), texts).load()
+    except SnapshotError:
+        raise
+    except Exception as error:  # a hostile or broken pickle may raise anything
+        raise SnapshotError(f"the snapshot cannot be read: {type(error).__name__}: {error}") from error

@@ -1,0 +1,361 @@
+"""The configuration: one YAML file, typed, frozen, checked once as a whole.
+
+Every fault is reported together with its path. Secrets are not in it: they come from the environment. What a value
+means to a detector or a learner is checked by `stream.surface.check`, which may import them; this module only knows
+shapes, units and names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias, Union, get_args, get_origin
+
+import msgspec
+import yaml
+
+from stream import codec, limits
+from stream.errors import ConfigError
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*$")
+_PERIODS = {"day": 86_400.0, "week": 604_800.0, "month": 2_592_000.0, "year": 31_536_000.0}
+
+
+class Duration(float):
+    """Seconds, written as `90s`, `2h`, `7d` or a number of seconds."""
+
+    @classmethod
+    def read(cls, value: Any) -> Duration:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+            return cls(value)
+        match = _DURATION.match(value) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError(f"{value!r} is not a duration; write 30s, 15m, 2h, 7d or 4w")
+        return cls(float(match[1]) * _UNITS[match[2]])
+
+
+class FalseAlarms(msgspec.Struct, frozen=True):
+    """False alarms that a person accepts: `number` per `seconds` of event time, or per `events`."""
+
+    number: float
+    seconds: float | None = None
+    events: float | None = None
+
+    @classmethod
+    def read(cls, value: Any) -> FalseAlarms:
+        match = re.match(r"^\s*(\d+(?:\.\d+)?)\s+per\s+(\w+)(?:\s+events?)?\s*$", str(value))
+        if match and float(match[1]) > 0:
+            if match[2] in _PERIODS:
+                return cls(float(match[1]), seconds=_PERIODS[match[2]])
+            if re.fullmatch(r"[\d_]+", match[2]) and "event" in str(value) and int(match[2]) > 0:
+                return cls(float(match[1]), events=float(match[2]))
+        raise ValueError(f"{value!r} is not a rate; write '1 per month' or '1 per 1000000 events'")
+
+    def __str__(self) -> str:
+        if self.events:
+            return f"{self.number:g} per {self.events:.0f} events"
+        return f"{self.number:g} per {next(name for name, s in _PERIODS.items() if s == self.seconds)}"
+
+
+class LearnerSpec(NamedTuple):
+    """A learner by name or class path, with its parameters: `experts`, `river.tree.HoeffdingTreeClassifier`, or
+    `{river.forest.ARFClassifier: {n_models: 10, seed: 1}}`; `{pipeline: [...]}` composes several."""
+
+    path: str
+    parameters: dict[str, Any]
+
+    @classmethod
+    def read(cls, value: Any) -> LearnerSpec:
+        if isinstance(value, str):
+            return cls(value, {})
+        if isinstance(value, dict) and len(value) == 1:
+            path, parameters = next(iter(value.items()))
+            if path == "pipeline" and isinstance(parameters, list):
+                return cls(path, {"steps": parameters})
+            if isinstance(path, str) and (parameters is None or isinstance(parameters, dict)):
+                return cls(path, parameters or {})
+        raise ValueError(f"{value!r} is not a learner; write a name, a class path, or {{class path: {{parameters}}}}")
+
+
+DetectorSpec: TypeAlias = LearnerSpec
+"""A detector is named the same way: `auto`, `counts`, `season`, `ADWIN`, or `{ADWIN: {delta: 0.002}}`."""
+
+
+class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    bootstrap_servers: str = "localhost:9092"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+
+
+class Topics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Names on the broker: `<prefix>.<role>`; predictions and labels may live elsewhere."""
+
+    prefix: str = "tidegate"
+    partitions: int = 4
+    replication: int = 1
+    predictions: str | None = None
+    labels: str | None = None
+    requests: str | None = None
+
+    def name(self, role: str) -> str:
+        return getattr(self, role, None) or f"{self.prefix}.{role}"
+
+
+class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a worker runs. None of it changes what comes out, but for `idle` (see stream.joining.watermark)."""
+
+    checkpoint: Duration = Duration(0.25)
+    snapshot: Duration = Duration(10.0)
+    idle: Duration = Duration(limits.IDLE_S)
+    slack: Duration = Duration(3600.0)
+    session: Duration = Duration(10.0)
+    """Seconds without a heartbeat after which a worker counts as gone and its shards move (at least 6 by default of
+    Kafka's brokers)."""
+    metrics_port: int = 9464
+    metrics_host: str = "127.0.0.1"
+
+
+class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is normal: the first N predictions, or the rows of a file (CSV, JSON Lines, Parquet) as features."""
+
+    first: int = 5000
+    file: str | None = None
+
+
+class Windows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Reporting windows: event time (`every`), merged until they hold `min_events`; or a number of events."""
+
+    every: Duration | None = Duration(3600.0)
+    events: int | None = None
+    min_events: int = 200
+
+
+class Implicit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    after: Duration
+    label: bool | int | float | str = 0
+
+
+class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`horizon`: how long after its prediction a label is still joined. `early`: how long a label may wait for its
+    prediction."""
+
+    horizon: Duration = Duration(604_800.0)
+    early: Duration = Duration(86_400.0)
+    implicit: Implicit | None = None
+
+
+class Buffer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    kind: Literal["reservoir"] = "reservoir"
+    bytes: int = limits.REPLAY_BYTES
+    replay: int = 0
+    """Examples drawn from the buffer and learned again with every new one."""
+
+
+class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    policy: Literal["off", "manual", "scheduled", "triggered", "online"] = "online"
+    champion: LearnerSpec = LearnerSpec("experts", {})
+    challengers: dict[str, LearnerSpec] = {}
+    every: Duration = Duration(86_400.0)
+    """Scheduled policy: event time between updates from the buffer."""
+    buffer: Buffer = Buffer()
+    publish: int = 500
+    """Examples learned between two published snapshots."""
+    seed: int = 1
+    pause_on_data_quality: bool = True
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    task: Literal["binary", "multiclass", "regression"]
+    positive: bool | int | float | str = 1
+    """Binary: the label that counts as 1."""
+    false_alarms: FalseAlarms = FalseAlarms(1.0, seconds=_PERIODS["month"])
+    reference: Reference = Reference()
+    windows: Windows = Windows()
+    slices: list[str | list[str]] = []
+    labels: Labels = Labels()
+    detectors: list[DetectorSpec] = msgspec.field(default_factory=lambda: [LearnerSpec("auto", {})])
+    """`auto` is the calibrated default. Others (ADWIN on the loss, say) run beside it, outside the budget."""
+    learn: Learn | None = None
+    examples: bool = True
+    """Send predictions joined with their labels to the examples topic. A model that learns needs them; one that is only
+    watched costs less without (see benchmarks/throughput.py)."""
+
+
+class EventTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    start: str | None = None
+    step: Duration | None = None
+    column: str | None = None
+    format: Literal["iso8601", "epoch_s", "epoch_ms"] = "iso8601"
+
+
+class LabelDelay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a row's label becomes known: after so many later rows, after a time, at the time in a column (empty: never),
+    or after a random time."""
+
+    events: int | None = None
+    time: Duration | None = None
+    column: str | None = None
+    exponential: Duration | None = None
+    seed: int | None = None
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For `replay` and `produce`: how the columns of a file become events."""
+
+    model: str
+    prediction_id: str = "row"
+    event_time: EventTime = EventTime(start="2024-01-01T00:00:00Z", step=Duration(60.0))
+    label: str | None = None
+    label_delay: LabelDelay = LabelDelay(events=0)
+    prediction: str | None = None
+    score: str | None = None
+    tags: list[str] = []
+    drop: list[str] = []
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    models: dict[str, Model]
+    kafka: Kafka | None = None
+    topics: Topics = Topics()
+    engine: Engine = Engine()
+    input: Input | None = None
+
+    def hash(self) -> str:
+        """Identifies what decides outputs: the models and the idle rule, not where bytes are carried."""
+        return codec.digest(codec.canonical(msgspec.to_builtins([self.models, self.engine.idle], enc_hook=_plain)))
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else float(value)
+
+
+def load(path: str | Path) -> Config:
+    """Read and check a configuration file. Raises ConfigError with every fault and its path."""
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
+    return parse(text, source=file.name)
+
+
+def parse(text: str, source: str = "configuration") -> Config:
+    """Check a configuration given as YAML text. Raises ConfigError with every fault and its path."""
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise ConfigError(source, [f"{where}not YAML: {getattr(error, 'problem', None) or error}"]) from error
+    faults: list[str] = []
+    built = _struct(Config, tree, "", faults)
+    if built is not None and not faults:
+        _cross_check(built, faults)
+    if faults:
+        raise ConfigError(source, faults)
+    return typing.cast(Config, built)
+
+
+def _cross_check(config: Config, faults: list[str]) -> None:
+    if not config.models:
+        faults.append("models: name at least one model")
+    for name, model in config.models.items():
+        at = f"models.{name}"
+        if (model.windows.every is None) == (model.windows.events is None):
+            faults.append(f"{at}.windows: give either every (event time) or events (a number)")
+        implicit = model.labels.implicit
+        if implicit and implicit.after > model.labels.horizon:
+            faults.append(f"{at}.labels.implicit.after: must not exceed labels.horizon")
+        if model.learn and model.learn.policy != "off" and not model.examples:
+            faults.append(f"{at}.examples: must not be false, for the model learns from them")
+        if model.learn and "champion" in model.learn.challengers:
+            faults.append(f"{at}.learn.challengers.champion: the name is taken; call the challenger something else")
+    entry = config.input
+    if entry and entry.model not in config.models:
+        close = difflib.get_close_matches(entry.model, config.models, 1)
+        faults.append(f"input.model: no model {entry.model!r} under models" + _did_you_mean(close))
+    if entry:
+        delay = entry.label_delay
+        given = [delay.events, delay.time, delay.column, delay.exponential]
+        if sum(x is not None for x in given) != 1:
+            faults.append("input.label_delay: give exactly one of events, time, column, exponential")
+        if delay.exponential is not None and delay.seed is None:
+            faults.append("input.label_delay.seed: random delays need a seed, so that a replay repeats")
+        if (entry.event_time.column is None) == (entry.event_time.start is None):
+            faults.append("input.event_time: give either column, or start and step")
+        if entry.event_time.start is not None and entry.event_time.step is None:
+            faults.append("input.event_time.step: missing; write 1m, say")
+        learn = config.models[entry.model].learn if entry.model in config.models else None
+        if entry.prediction is None and (learn is None or learn.policy == "off"):
+            faults.append("input.prediction: null means that the champion predicts, but the model does not learn")
+
+
+def _did_you_mean(close: list[str]) -> str:
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _struct(kind: type[msgspec.Struct], tree: Any, path: str, faults: list[str]) -> Any:
+    """Build a struct field by field, so that one fault does not hide the next."""
+    if not isinstance(tree, dict):
+        faults.append(f"{path or 'the file'}: expected a mapping, found {_kind_of(tree)}")
+        return None
+    hints = typing.get_type_hints(kind)
+    prefix = f"{path}." if path else ""
+    for key in tree:
+        if key not in hints:
+            close = difflib.get_close_matches(str(key), hints, 1)
+            faults.append(f"{prefix}{key}: unknown setting" + _did_you_mean(close))
+    values: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        if field.name in tree:
+            values[field.name] = _value(hints[field.name], tree[field.name], prefix + field.name, faults)
+        elif field.required:
+            faults.append(f"{prefix}{field.name}: missing")
+    try:
+        return kind(**values)
+    except TypeError:  # a required field is missing, which has been said
+        return None
+
+
+def _kind_of(tree: Any) -> str:
+    return "nothing" if tree is None else f"{type(tree).__name__} {tree!r}"
+
+
+def _value(hint: Any, tree: Any, path: str, faults: list[str]) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if tree is None and type(None) in arguments:
+            return None
+        inner = [a for a in arguments if a is not type(None)]
+        if len(inner) == 1:
+            return _value(inner[0], tree, path, faults)
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct) and hint is not FalseAlarms:
+        return _struct(hint, tree, path, faults)
+    if origin is dict and isinstance(tree, dict):
+        return {str(key): _value(arguments[1], value, f"{path}.{key}", faults) for key, value in tree.items()}
+    if origin is list and isinstance(tree, list):
+        return [_value(arguments[0], value, f"{path}[{i}]", faults) for i, value in enumerate(tree)]
+    if hasattr(hint, "read"):
+        try:
+            return hint.read(tree)
+        except ValueError as error:
+            faults.append(f"{path}: {error}")
+            return None
+    if isinstance(tree, datetime) and hint is str:  # YAML reads a bare timestamp as one
+        return tree.isoformat()
+    if isinstance(tree, (float, int)) and hint is str:
+        faults.append(f"{path}: expected text, found {tree!r}; put it in quotes")
+        return None
+    try:
+        return msgspec.convert(tree, hint)
+    except msgspec.ValidationError as error:
+        faults.append(f"{path}: {str(error)[0].lower()}{str(error)[1:]}")
+        return None

@@ -1,0 +1,110 @@
+"""Learn: examples become better learners, and their snapshots. One shard holds the courses of its models.
+
+Owns the routing of examples, alerts and commands, and the state of the stage. What happens to one model is told in
+`stream.stages.course`. Refuses to know how predictions and labels were joined, and who serves the snapshots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from stream import codec
+from stream.config import Config
+from stream.contract import ALERTS, COMMANDS, EXAMPLES, Batch, Output, Record
+from stream.errors import InputFault, StateError
+from stream.events import Alert, Command, Example
+from stream.joining.letters import dead_letter
+from stream.stages.course import BASELINE, CHAMPION, Course, CourseState, Served, Signing, specs
+
+__all__ = ["BASELINE", "CHAMPION", "Learn", "Served", "specs"]
+
+
+class _State(msgspec.Struct):
+    format: int = 1
+    courses: dict[str, CourseState] = {}
+    examples: int = 0
+    rejected: int = 0
+
+
+class Learn:
+    """One shard of the stage. Without a `key` nothing is published: an unsigned snapshot would not be opened."""
+
+    def __init__(self, config: Config, shard: int, shards: int, key: bytes | None, key_id: str = "dev") -> None:
+        signing = None if key is None else Signing(key, key_id, config.hash())
+        self._shards = shards
+        self._courses = {
+            name: Course(name, model, signing)
+            for name, model in config.models.items()
+            if model.learn is not None and model.learn.policy != "off"
+        }
+        self._examples = 0
+        self._rejected = 0
+
+    def process(self, batch: Batch) -> list[Output]:
+        out: list[Output] = []
+        for chunk in batch.chunks:
+            take = _TAKE[chunk.input]
+            for record in chunk.records:
+                try:
+                    take(self, record, out)
+                except InputFault as fault:
+                    self._rejected += 1
+                    out.append(dead_letter(chunk.input, chunk.partition, record, fault))
+        return out
+
+    def _example(self, record: Record, out: list[Output]) -> None:
+        example = codec.decode(Example, record.value)
+        course = self._courses.get(example.prediction.model)
+        if course is not None:
+            self._examples += 1
+            course.example(example, out)
+
+    def _alert(self, record: Record, out: list[Output]) -> None:
+        alert = codec.decode(Alert, record.value)
+        course = self._courses.get(alert.model)
+        if course is not None:
+            course.alert(alert, out)
+
+    def _command(self, record: Record, out: list[Output]) -> None:
+        """Commands come from people, so one that cannot be read is a dead letter."""
+        try:
+            command = codec.decode(Command, record.value)
+        except StateError as error:
+            raise InputFault("command", str(error)) from error
+        course = self._courses.get(command.model)
+        if course is not None:
+            course.command(command, record.timestamp_s, out)
+
+    def served(self, model: str) -> Mapping[str, Served]:
+        """The live learners of a model, the champion first; the mapping changes as versions do."""
+        return self._courses[model].served
+
+    def digests(self) -> dict[str, dict[str, str]]:
+        """Every learner's state by value. Slow: it walks whole models."""
+        return {name: course.digests() for name, course in self._courses.items()}
+
+    def snapshot(self) -> bytes:
+        courses = {name: course.state() for name, course in self._courses.items()}
+        return codec.pack(_State(courses=courses, examples=self._examples, rejected=self._rejected))
+
+    def restore(self, state: bytes) -> None:
+        """Models and learners that the configuration no longer has are dropped, new ones start untrained. Raises
+        StateError."""
+        read: _State = codec.unpack(_State, state)
+        if read.format != 1:
+            raise StateError(f"state of learn has format {read.format}; this version reads format 1")
+        self._examples, self._rejected = read.examples, read.rejected
+        for name, course in self._courses.items():
+            if name in read.courses:
+                course.restore(read.courses[name])
+
+    def figures(self) -> dict[str, Any]:
+        """Of the models that this shard has seen examples of; a lone shard tells of all."""
+        models = {n: c.figures() for n, c in self._courses.items() if self._shards == 1 or c.kept.seen}
+        return {"examples": self._examples, "rejected": self._rejected, "models": models}
+
+
+_TAKE = {EXAMPLES: Learn._example, ALERTS: Learn._alert, COMMANDS: Learn._command}

@@ -1,0 +1,190 @@
+"""Score: requests become predictions of the champion and of every shadow. The first stage of the loop, and optional.
+
+On Kafka it serves the newest snapshots that it has read, each verified before it is opened. In the embedded runtime it
+asks the live learners, which stand at the same place of the log. Refuses to know labels and how models learn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from learners import registry, snapshots
+from learners.contract import Said
+from stream import codec, config
+from stream.contract import PREDICTIONS, REQUESTS, Batch, Chunk, Output, Record
+from stream.errors import InputFault, StateError
+from stream.events import Heartbeat, ModelSnapshot, Prediction, Request, Role
+from stream.joining.letters import dead_letter
+from stream.stages.learn import BASELINE, CHAMPION, Served, specs
+
+Serving = Callable[[str], Mapping[str, Served]]
+
+
+class _Held(msgspec.Struct):
+    """A loaded snapshot as it came: what a restored stage loads again."""
+
+    version: str
+    updates: int
+    envelope: bytes
+
+
+class _State(msgspec.Struct):
+    format: int = 1
+    held: dict[str, dict[str, _Held]] = {}
+    requests: int = 0
+    predictions: int = 0
+    rejected: int = 0
+    loaded: int = 0
+    refused: int = 0
+    shadow_faults: int = 0
+
+
+class Score:
+    """One shard of the stage. `served` gives the live learners of a model; without it, `keys` open the snapshots.
+
+    A model without a snapshot is served by the untrained learner of its configuration, version "0".
+    """
+
+    def __init__(
+        self, config: config.Config, shard: int, shards: int, served: Serving | None, keys: Mapping[str, bytes]
+    ) -> None:
+        self._config = config
+        self._live = served
+        self._keys = keys
+        self._state = _State()
+        self._learners: dict[str, dict[str, Served]] = {}
+        self._models = {
+            name: specs(model) for name, model in config.models.items() if model.learn and model.learn.policy != "off"
+        }
+        if served is None:
+            for model in self._models:
+                self._learners[model] = {name: self._untrained(model, name) for name in self._models[model]}
+
+    def process(self, batch: Batch) -> list[Output]:
+        out: list[Output] = []
+        for chunk in batch.chunks:
+            take = self._request if chunk.input == REQUESTS else self._snapshot
+            for record in chunk.records:
+                try:
+                    take(chunk, record, out)
+                except InputFault as fault:
+                    self._state.rejected += 1
+                    out.append(dead_letter(chunk.input, chunk.partition, record, fault))
+        return out
+
+    def _request(self, chunk: Chunk, record: Record, out: list[Output]) -> None:
+        request = codec.decode_inbound(Request, record.value, record.timestamp_s)
+        if isinstance(request, Heartbeat):
+            out.append(Output(PREDICTIONS, "", request, chunk.partition))
+            return
+        if request.model not in self._models:
+            raise InputFault("model", f"no model {request.model!r} that learns; add it under models, with learn")
+        learners = self._learners[request.model] if self._live is None else self._live(request.model)
+        key = request.prediction_id
+        predictions = [Output(PREDICTIONS, key, _ask(request, CHAMPION, "champion", learners[CHAMPION]))]
+        for name, served in learners.items():
+            if name != CHAMPION:
+                try:
+                    predictions.append(Output(PREDICTIONS, key, _ask(request, name, "shadow", served)))
+                except InputFault:
+                    self._state.shadow_faults += 1
+        self._state.requests += 1
+        self._state.predictions += len(predictions)
+        out += predictions
+
+    def _snapshot(self, chunk: Chunk, record: Record, out: list[Output]) -> None:
+        """A snapshot that cannot be trusted is refused with its reason; the one before it goes on serving."""
+        try:
+            event = codec.decode(ModelSnapshot, record.value)
+            if event.model not in self._models or event.learner not in self._models[event.model]:
+                return  # of another configuration: not ours to judge
+            served = self._open(event.model, event.learner, event.envelope)
+            if (served.version, served.learner.updates) != (event.version, event.updates):
+                raise snapshots.SnapshotError("the event and its envelope name different versions")
+        except (StateError, snapshots.SnapshotError) as error:
+            self._state.refused += 1
+            raise InputFault("snapshot", str(error)) from error
+        self._state.loaded += 1
+        held = self._state.held.setdefault(event.model, {})
+        held[event.learner] = _Held(event.version, event.updates, event.envelope)
+        if self._live is None:
+            self._learners[event.model][event.learner] = served
+
+    def _open(self, model: str, name: str, envelope: bytes) -> Served:
+        opened = snapshots.open_sealed(envelope, self._keys)
+        header = opened.header
+        if (header.model, header.learner) != (model, name):
+            raise snapshots.SnapshotError(f"the envelope is of {header.model}/{header.learner}, not of {model}/{name}")
+        spec = self._models[model][name]
+        if (header.path, header.parameters) != (spec.path, spec.parameters):
+            raise snapshots.SnapshotError(f"the snapshot is of {header.path}, the configuration says {spec.path}")
+        return Served(snapshots.load(opened), header.version)
+
+    def _untrained(self, model: str, name: str) -> Served:
+        spec, settings = self._models[model][name], self._config.models[model]
+        assert settings.learn is not None
+        return Served(registry.make(spec.path, spec.parameters, settings.task, settings.learn.seed), "0")
+
+    def snapshot(self) -> bytes:
+        return codec.pack(self._state)
+
+    def restore(self, state: bytes) -> None:
+        """Loads the held snapshots again, verified again. Raises StateError."""
+        read: _State = codec.unpack(_State, state)
+        if read.format != 1:
+            raise StateError(f"state of score has format {read.format}; this version reads format 1")
+        self._state = read
+        if self._live is not None:
+            return
+        for model, held in read.held.items():
+            for name, one in held.items():
+                if name in self._models.get(model, {}):
+                    try:
+                        self._learners[model][name] = self._open(model, name, one.envelope)
+                    except snapshots.SnapshotError as error:
+                        raise StateError(f"state of score: {model}/{name}: {error}") from error
+
+    def figures(self) -> dict[str, Any]:
+        s = self._state
+        serving = {
+            model: {name: {"version": one.version, "updates": one.updates} for name, one in held.items()}
+            for model, held in s.held.items()
+        }
+        return {"requests": s.requests, "predictions": s.predictions, "rejected": s.rejected, "loaded": s.loaded,
+                "refused": s.refused, "shadow_faults": s.shadow_faults, "models": serving}  # fmt: skip
+
+
+def _ask(request: Request, name: str, role: Role, served: Served) -> Prediction:
+    """What one learner says. Raises InputFault where it cannot take the features, or answers with no number."""
+    try:
+        said = served.learner.predict(request.features)
+    except Exception as error:  # a model of any kind stands behind this, and features of any kind before it
+        raise InputFault("features", f"{name} cannot use them: {type(error).__name__}: {error}") from error
+    if not _is_sound(said):
+        raise InputFault("not_finite", f"{name} answered {said.prediction!r} with score {said.score!r}")
+    return Prediction(
+        prediction_id=request.prediction_id,
+        model=request.model,
+        event_time=request.event_time,
+        features=request.features if role == "champion" else {},
+        prediction=said.prediction,
+        model_version=served.version,
+        learner=name,
+        role=role,
+        score=said.score,
+        probabilities=said.probabilities,
+        tags=request.tags if role == "champion" else {},
+        model_updates=served.learner.updates,
+    )
+
+
+def _is_sound(said: Said) -> bool:
+    answer = said.prediction
+    return (said.score is None or math.isfinite(said.score)) and (type(answer) is not float or math.isfinite(answer))
+
+
+__all__ = ["BASELINE", "CHAMPION", "Score", "Served"]

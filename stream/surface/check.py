@@ -1,0 +1,191 @@
+"""What a configuration means, in words and figures, and what in it cannot work (`tidegate check`).
+
+`stream.config` checks shapes; here learners and detectors are really made, and a file's first rows are looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from detectors import registry as detectors
+from detectors.contract import Budget, Stream
+from learners import registry as learners
+from stream import limits
+from stream.config import Config, LearnerSpec, Model
+from stream.errors import ConfigError
+from stream.events import Prediction, Request
+from stream.runtime.feed import Feed
+from stream.surface.console import count, duration
+
+TIMES = " \N{MULTIPLICATION SIGN} "
+
+SAMPLE_ROWS = 20_000
+"""Rows of `--data` that are looked at: enough to know kinds, slices and the rate."""
+
+TIMED_ROWS = 500
+"""Rows that the champion answers and learns, to tell what an event costs."""
+
+SHIFT_SD = 0.25
+"""The change whose detection delay is told: small enough to matter, large enough to be found."""
+
+PENDING_BYTES = 300
+"""What a prediction that waits for its label takes."""
+
+SPARE_NATS = 2.0
+"""Evidence lost to not knowing beforehand how a stream will change (a mixture over bets)."""
+
+
+class Sample(NamedTuple):
+    """The first rows of a file: kind of each feature, values of each slice, events an hour, and some features."""
+
+    kinds: Mapping[str, str]
+    slices: list[tuple[str, int]]
+    per_hour: float
+    rows: list[dict[str, Any]]
+
+
+def demand(config: Config, source: str) -> None:
+    """Make every learner and detector once. Raises ConfigError with all faults, each with its path."""
+    faults = []
+    for name, model in config.models.items():
+        for path, spec in _learners(model):
+            try:
+                learners.make(spec.path, spec.parameters, model.task, 1)
+            except ValueError as error:
+                faults.append(f"models.{name}.learn.{path}: {error}")
+        for i, detector in enumerate(model.detectors):
+            try:
+                detectors.make(detector.path, detector.parameters, [Stream("loss", "loss")], Budget(1.0, events=1e6), 1)
+            except ValueError as error:
+                faults.append(f"models.{name}.detectors[{i}]: {error}")
+        if model.reference.file is not None and not Path(model.reference.file).is_file():
+            faults.append(f"models.{name}.reference.file: no file {model.reference.file}")
+    if faults:
+        raise ConfigError(source, faults)
+
+
+def _learners(model: Model) -> Iterator[tuple[str, LearnerSpec]]:
+    if model.learn is not None and model.learn.policy != "off":
+        yield "champion", model.learn.champion
+        for name, spec in model.learn.challengers.items():
+            yield f"challengers.{name}", spec
+
+
+def explain(config: Config, data: Path | None) -> list[str]:
+    """What the configuration means. With a file, also how many features and slices there are and what they cost."""
+    lines = []
+    sampled = config.input.model if config.input is not None and data is not None else None
+    for name, model in config.models.items():
+        sample = _sample(config, data, model) if name == sampled and data is not None else None
+        lines += [_what(name, model, sample), _watches(model, sample), _holds(model, sample)]
+        lines.append(_learns(model, sample))
+    if sampled is None:
+        lines.append("give --data FILE to count features, slices, memory and time")
+    return lines
+
+
+def _what(name: str, model: Model, sample: Sample | None) -> str:
+    slices = " and ".join(TIMES.join([s] if isinstance(s, str) else s) for s in model.slices)
+    if sample is None:
+        return f"{name}: {model.task}, slices {slices or 'none'}"
+    kinds = list(sample.kinds.values())
+    numeric, text = kinds.count("numeric"), kinds.count("text")
+    told = ", ".join(
+        f"{name} ({values}{f', the {limits.SLICES_MAX} busiest watched' if values > limits.SLICES_MAX else ''})"
+        for name, values in sample.slices
+    )
+    return f"{name}: {model.task}, {len(kinds)} features ({numeric} numeric, {text} text), slices {told or 'none'}"
+
+
+def _watches(model: Model, sample: Sample | None) -> str:
+    budget = f"with false alarms budgeted at {model.false_alarms} over all of them"
+    if sample is None:
+        return f"watches every feature, missing shares, predictions, scores, losses and labels, {budget}"
+    slices = sum(min(values, limits.SLICES_MAX) for _, values in sample.slices)
+    streams = 2 * len(sample.kinds) + 4 + slices
+    rate = model.false_alarms
+    between = (rate.events or (rate.seconds or 0.0) / 3600.0 * sample.per_hour) / rate.number
+    blocks = max(between / limits.EVIDENCE_BLOCK_ROWS, 1.0)
+    need = (math.log(blocks * streams) + SPARE_NATS) / (SHIFT_SD**2 / 2)
+    events = math.ceil(need / limits.EVIDENCE_BLOCK_ROWS) * limits.EVIDENCE_BLOCK_ROWS
+    after = (
+        f"about {count(events)} events ({duration(events / sample.per_hour * 3600)} at {sample.per_hour:.0f} an hour)"
+    )
+    return (
+        f"watches about {streams} streams {budget}; a lasting shift of {SHIFT_SD} sd in one feature is seen after "
+        f"{after}, later where the stream has seasons"
+    )
+
+
+def _holds(model: Model, sample: Sample | None) -> str:
+    horizon = float(model.labels.horizon)
+    text = f"waits up to {duration(horizon)} for labels"
+    if model.labels.implicit is not None:
+        text += f"; without one after {duration(model.labels.implicit.after)} it is {model.labels.implicit.label!r}"
+    if sample is None:
+        return text
+    pending = min(sample.per_hour * horizon / 3600.0, limits.PENDING_MAX)
+    size = pending * PENDING_BYTES / 1e6
+    return f"{text}: about {count(pending)} predictions, {size:.1f} MB"
+
+
+def _learns(model: Model, sample: Sample | None) -> str:
+    learn = model.learn
+    if learn is None or learn.policy == "off":
+        return "does not learn; the model is served elsewhere"
+    text = f"learns {learn.policy} with {learn.champion.path}"
+    if learn.challengers:
+        text += f", challengers {', '.join(learn.challengers)} in shadow"
+    if sample is not None and sample.rows:
+        text += f"; the champion takes about {_cost_ms(model, sample):.2g} ms an event here"
+    if learn.pause_on_data_quality:
+        text += "; pauses while a data-quality alert is firing"
+    return text
+
+
+def _cost_ms(model: Model, sample: Sample) -> float:
+    assert model.learn is not None
+    spec = model.learn.champion
+    learner = learners.make(spec.path, spec.parameters, model.task, model.learn.seed)
+    start = perf_counter()
+    for i, features in enumerate(sample.rows):
+        learner.predict(features)
+        learner.learn(features, i % 2)
+    return 1e3 * (perf_counter() - start) / len(sample.rows)
+
+
+def _sample(config: Config, data: Path, model: Model) -> Sample:
+    kinds: dict[str, str] = {}
+    seen: list[set[tuple[Any, ...]]] = [set() for _ in model.slices]
+    names = [[s] if isinstance(s, str) else s for s in model.slices]
+    times: list[float] = []
+    rows: list[dict[str, Any]] = []
+    for item in islice(Feed(config, data), 2 * SAMPLE_ROWS):
+        event = item.event
+        if not isinstance(event, (Request, Prediction)):
+            continue
+        times.append(item.event_time)
+        if len(rows) < TIMED_ROWS:
+            rows.append(event.features)
+        for name, value in event.features.items():
+            if value is not None:
+                kinds.setdefault(name, "text" if isinstance(value, str) else "numeric")
+        known = {**event.features, **event.tags}
+        for values, columns in zip(seen, names, strict=True):
+            values.add(tuple(known.get(column) for column in columns))
+    faults = [
+        f"models.{config.input.model if config.input else ''}.slices[{i}]: no feature or tag {column!r} in {data.name}"
+        for i, columns in enumerate(names)
+        for column in columns
+        if rows and column not in rows[0] and column not in (config.input.tags if config.input else [])
+    ]
+    if faults:
+        raise ConfigError(data.name, faults)
+    hours = (max(times) - min(times)) / 3600.0 if times else 0.0
+    slices = [(TIMES.join(columns), len(values)) for columns, values in zip(names, seen, strict=True)]
+    return Sample(kinds, slices, len(times) / hours if hours else 0.0, rows)

@@ -1,0 +1,283 @@
+"""The commands that need a broker: worker, topics, producer, tails, a development broker; and snapshots' files."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stream.errors import TidegateError
+from stream.surface import console
+from stream.surface.options import CONFIG, FILE
+
+if TYPE_CHECKING:
+    from stream.config import Config
+    from stream.runtime.feed import Feed
+    from stream.runtime.kafka.clients import Clients
+    from stream.runtime.kafka.produce import Event
+
+FOLLOW = click.option("--follow", "-f", is_flag=True, help="Go on as new ones come.")
+LAST = click.option("--last", type=click.IntRange(min=1), help="Start so many offsets before the end.")
+JSON = click.option("--json", "as_json", is_flag=True, help="The events as they are, one a line.")
+
+PACE_S = 0.05
+"""Waits shorter than this are not worth a system call; they add up to the next one."""
+
+
+@click.command("run")
+@CONFIG
+@click.option("--group", help="Workers of one group share the work (default: topics.prefix).")
+@click.option("--until-caught-up", is_flag=True, help="End when every input has been read to its end.")
+@click.option("--verbose", "-v", is_flag=True, help="Log what the worker does.")
+def run_command(config_file: Path, group: str | None, until_caught_up: bool, verbose: bool) -> None:
+    """Run a worker on Kafka. Start more of them to scale out.
+
+    \b
+    Example:
+      tidegate topics create --config flights.yaml
+      tidegate run --config flights.yaml
+    """
+    from stream.runtime.kafka import app, logs
+    from stream.surface import check
+
+    config = _with_kafka(config_file)
+    check.demand(config, config_file.name)
+    logs.set_up(logging.INFO if verbose else logging.WARNING)
+    sys.exit(app.run(config, group=group, until_caught_up=until_caught_up))
+
+
+@click.group("topics")
+def topics_group() -> None:
+    """Create or check the topics of a configuration."""
+
+
+@topics_group.command("create")
+@CONFIG
+def topics_create(config_file: Path) -> None:
+    """Create the topics that are missing.
+
+    \b
+    Example:
+      tidegate topics create --config flights.yaml
+    """
+    from stream.runtime.kafka import topics
+
+    config = _with_kafka(config_file)
+    made = topics.create(config, _clients(config))
+    click.echo("\n".join(f"created {name}" for name in made) if made else "all topics are there")
+
+
+@topics_group.command("check")
+@CONFIG
+def topics_check(config_file: Path) -> None:
+    """Say what is wrong with the topics; exit 1 if anything is.
+
+    \b
+    Example:
+      tidegate topics check --config flights.yaml
+    """
+    from stream.runtime.kafka import topics
+
+    config = _with_kafka(config_file)
+    faults = topics.check(config, _clients(config))
+    click.echo("\n".join(faults) if faults else "all topics are as they should be")
+    sys.exit(bool(faults))
+
+
+@click.command()
+@click.argument("data", type=FILE)
+@CONFIG
+@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Times real time (default: no waiting).")
+@click.option("--close", "closing", is_flag=True, help="End with heartbeats: nothing more will come.")
+def produce(data: Path, config_file: Path, speed: float | None, closing: bool) -> None:
+    """Send a file's events to the topics, as the world would.
+
+    \b
+    Example:
+      tidegate produce flights.csv.gz --config flights.yaml --speed 3600
+    """
+    from stream.runtime.feed import Feed
+    from stream.runtime.kafka.produce import Producer
+
+    config = _with_kafka(config_file)
+    feed = Feed(config, data)
+    with Producer(config, _clients(config)) as producer:
+        sent = producer.send_all(events(config, feed, speed, closing, data.name))
+    bad = f", {console.count(feed.bad_rows)} bad rows to dead-letters" if feed.bad_rows else ""
+    click.echo(f"sent {console.count(sent)} events: {console.count(feed.rows)} rows{bad}")
+
+
+@click.group()
+def alerts() -> None:
+    """Follow the alerts."""
+
+
+@alerts.command("tail")
+@CONFIG
+@FOLLOW
+@LAST
+@JSON
+def alerts_tail(config_file: Path, follow: bool, last: int | None, as_json: bool) -> None:
+    """Print the alerts of a topic, and go on with --follow.
+
+    \b
+    Example:
+      tidegate alerts tail --config flights.yaml --follow
+    """
+    from stream import codec
+    from stream.contract import ALERTS
+    from stream.events import Alert
+
+    for value in _tail(config_file, ALERTS, follow, last):
+        if as_json:
+            click.echo(value)
+        else:
+            alert = codec.decode(Alert, value)
+            click.echo(f"{alert.at[:16]}  {alert.severity:<11}  {alert.status:<12}  {alert.kind:<16}  {alert.summary}")
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Look at records that could not be used."""
+
+
+@dead_letters.command("tail")
+@CONFIG
+@FOLLOW
+@LAST
+@JSON
+def dead_letters_tail(config_file: Path, follow: bool, last: int | None, as_json: bool) -> None:
+    """Print the dead letters: where each stood, and why it is one.
+
+    \b
+    Example:
+      tidegate dead-letters tail --config flights.yaml
+    """
+    from stream import codec
+    from stream.contract import DEAD_LETTERS
+    from stream.events import DeadLetter
+
+    for value in _tail(config_file, DEAD_LETTERS, follow, last):
+        if as_json:
+            click.echo(value)
+        else:
+            letter = codec.decode(DeadLetter, value)
+            click.echo(f"{letter.topic}-{letter.partition}@{letter.offset}  {letter.code:<10}  {letter.reason}")
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=9092, show_default=True)
+@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Keep the data here.")
+def broker(port: int, data: Path | None) -> None:
+    """Run one Apache Kafka for development, until interrupted.
+
+    \b
+    Example:
+      tidegate broker --port 9092
+    """
+    from stream.runtime.kafka.broker import Running, find
+
+    with Running(find(data, port)) as bootstrap:
+        click.echo(f"Apache Kafka at {bootstrap}; end with Ctrl-C")
+        sys.stdout.flush()
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+@click.group()
+def snapshots() -> None:
+    """Look at published models."""
+
+
+@snapshots.command("verify")
+@click.argument("file", type=FILE)
+def snapshots_verify(file: Path) -> None:
+    """Check a snapshot's signature and print what it says of itself. Nothing in it is run.
+
+    \b
+    Example:
+      TIDEGATE_SNAPSHOT_KEY=... tidegate snapshots verify model.snapshot
+    """
+    import msgspec
+    import orjson
+
+    from learners.snapshots import SnapshotError, open_sealed
+    from stream.runtime.stages import KEY_VARIABLE, secrets_from
+
+    secrets = secrets_from()
+    if secrets.key is None:
+        raise TidegateError(f"the key is missing: set {KEY_VARIABLE} or {KEY_VARIABLE}_FILE")
+    try:
+        opened = open_sealed(file.read_bytes(), {secrets.key_id: secrets.key})
+    except OSError as error:
+        raise TidegateError(f"{file}: cannot be read: {error.strerror}") from error
+    except SnapshotError as error:
+        raise TidegateError(f"{file}: {error}") from error
+    click.echo(orjson.dumps(msgspec.to_builtins(opened.header), option=orjson.OPT_INDENT_2))
+
+
+def _with_kafka(config_file: Path) -> Config:
+    from stream import config
+
+    read = config.load(config_file)
+    if read.kafka is None:
+        raise TidegateError(f"{config_file.name}: kafka: missing; add kafka: {{bootstrap_servers: localhost:9092}}")
+    return read
+
+
+def _clients(config: Config) -> Clients:
+    from stream.runtime.kafka.clients import Clients
+
+    assert config.kafka is not None
+    return Clients(config.kafka)
+
+
+def _tail(config_file: Path, role: str, follow: bool, last: int | None) -> Iterator[bytes]:
+    from stream.runtime.kafka.tail import tail
+
+    config = _with_kafka(config_file)
+    for found in tail(config, _clients(config), role, follow, last):
+        if isinstance(found.record.value, bytes):
+            yield found.record.value
+
+
+def events(config: Config, feed: Feed, speed: float | None, closing: bool, title: str) -> Iterator[Event]:
+    """The feed's events at the pace asked for, then heartbeats beyond every horizon."""
+    from stream.contract import DEAD_LETTERS, LABELS, PREDICTIONS, REQUESTS
+    from stream.events import Heartbeat
+    from stream.runtime.embedded import end_after
+    from stream.runtime.replay import Progress
+
+    start = time.monotonic()
+    first: float | None = None
+    last, sent = 0.0, 0
+    with console.progress(title) as show:
+        for item in feed:
+            if item.topic != DEAD_LETTERS:
+                last = max(last, item.event_time)
+                first = item.event_time if first is None else first
+                if speed is not None:
+                    _wait(start + (item.event_time - first) / speed)
+            yield item.topic, item.key, item.event, None
+            sent += 1
+            if sent % 500 == 0:
+                show(Progress(feed.done(), sent, last, 0, time.monotonic() - start))
+    if closing and sent:
+        asked = PREDICTIONS if config.input is not None and config.input.prediction else REQUESTS
+        for role in (asked, LABELS):
+            yield role, None, Heartbeat(last + end_after(config)), None
+
+
+def _wait(until: float) -> None:
+    left = until - time.monotonic()
+    if left > PACE_S:
+        time.sleep(left)
+
+
+COMMANDS = (run_command, topics_group, produce, alerts, dead_letters, broker, snapshots)
+"""In the order in which they are listed."""

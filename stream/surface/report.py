@@ -1,0 +1,224 @@
+"""One self-contained HTML file from a result: pictures first, nothing loaded from elsewhere (F44).
+
+Owns the page's order and words; pictures come from `stream.surface.figures`, figures from the result's dict alone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import orjson
+
+from stream.errors import TidegateError
+from stream.surface import figures, summary
+from stream.surface.console import count, duration
+
+Document: TypeAlias = Mapping[str, Any]
+
+ALERTS_SHOWN = 200
+DECISIONS_SHOWN = 100
+LETTERS_SHOWN = 20
+"""Rows of a table that a person still reads; beyond it the table says how many more the JSON has."""
+
+
+def render(document: Document) -> str:
+    """The report as HTML."""
+    pictures: dict[str, figures.Figure] = {}
+    models = list(document["models"])
+    body = "".join(_model(document, name, pictures) for name in models)
+    title = f"tidegate: {', '.join(models)}"
+    template = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
+    parts = {
+        "title": escape(title),
+        "plotly": plotly_js(),
+        "body": body + _ledger(document, pictures) + _dead_letters(document) + _footer(document),
+        "figures": _script(pictures),
+    }
+    # In one pass, so that nothing that was put in is taken for a place to put something.
+    return re.sub("@(title|plotly|body|figures)@", lambda place: parts[place[1]], template)
+
+
+def plotly_js() -> str:
+    """Plotly's JavaScript, from the installed package (found without importing it, which takes a second)."""
+    found = importlib.util.find_spec("plotly")
+    if found is None or not found.submodule_search_locations:
+        raise TidegateError("a report needs plotly: pip install plotly")
+    path = Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
+    return path.read_text(encoding="utf-8").replace("</script", "<\\/script")
+
+
+def _script(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return orjson.dumps(value).decode().replace("<", "\\u003c")
+
+
+def _model(document: Document, model: str, pictures: dict[str, figures.Figure]) -> str:
+    def picture(kind: str, figure: figures.Figure) -> str:
+        key = f"{model}-{kind}"
+        pictures[key] = figure
+        return f'<div id="{escape(key)}"></div>'
+
+    metric = figures.LABELS[figures.metric_of(document["models"][model]["task"])]
+    champion = (
+        ""
+        if _lacks(document, model)
+        else _card(
+            "Performance over time",
+            f"Every answer is scored by the model that had not yet learned from its label. Bold lines are means over "
+            f"{figures.SMOOTH_WINDOWS} windows; triangles are alerts.",
+            picture("performance", figures.performance(document, model)),
+        )
+    )
+    drift = figures.drift(document, model)
+    delays = figures.delays(document, model)
+    slices = figures.slices(document, model)
+    parts = [
+        f"<h1>{escape(model)}</h1>",
+        f'<p class="lead">{escape(summary.verdict(document, model))}</p>',
+        _tiles(summary.tiles(document, model)),
+        champion,
+        _card(
+            "Alerts",
+            "A bar runs from the estimated begin of the change, over the moment it was sure (diamond), to its end.",
+            (picture("alerts", figures.alerts(document, model)) if document["alerts"] else "")
+            + _alert_table(document, model),
+        ),
+    ]
+    if drift["data"][0]["y"]:
+        note = "Distance of each window from the reference (PSI): a size, not a verdict; alerts say what is sure."
+        parts.append(_card("Drift by feature", note, picture("drift", drift)))
+    pair = []
+    if slices["data"][0]["y"]:
+        pair.append(
+            _card(f"{metric[0].upper()}{metric[1:]} by slice", "Of the champion, by month.", picture("slices", slices))
+        )
+    if delays["data"][0]["x"]:
+        note = "What is learned is at best as new as its labels."
+        pair.append(_card("Delay of labels", note, picture("delays", delays)))
+    parts.append(f'<div class="pair">{"".join(pair)}</div>' if len(pair) == 2 else "".join(pair))
+    parts.append(_card("Learners", "Prequential figures over the whole run.", _learner_table(document, model)))
+    decisions = [d for d in document["learning"]["decisions"] if d["model"] == model]
+    if decisions:
+        parts.append(_card("Decisions", "What the engine changed, and why.", _decision_table(decisions)))
+    return "".join(parts)
+
+
+def _lacks(document: Document, model: str) -> bool:
+    return not figures.performance(document, model)["data"]
+
+
+def _card(title: str, note: str, inner: str) -> str:
+    return f'<section class="card"><h2>{escape(title)}</h2><p class="note">{escape(note)}</p>{inner}</section>'
+
+
+def _tiles(tiles: Iterable[tuple[str, str]]) -> str:
+    inner = "".join(
+        f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for name, value in tiles
+    )
+    return f'<div class="tiles">{inner}</div>'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str], more: int = 0) -> str:
+    """A table of cells that are HTML already."""
+    top = "".join(f'<th class="{c}">{escape(h)}</th>' for h, c in zip(head, classes, strict=True))
+    lines = "".join(
+        "<tr>" + "".join(f'<td class="{c}">{cell}</td>' for cell, c in zip(row, classes, strict=True)) + "</tr>"
+        for row in rows
+    )
+    rest = f'<p class="note">{count(more)} more in the JSON result.</p>' if more > 0 else ""
+    return f'<div class="wide"><table><tr>{top}</tr>{lines}</table></div>{rest}'
+
+
+def _alert_table(document: Document, model: str) -> str:
+    found = figures.grouped(document, model)
+    if not found:
+        return f'<p class="none">None. {escape(summary.status(document, model))}</p>'
+    rows = []
+    for group in found[:ALERTS_SHOWN]:
+        first, last = group[0]["first"], group[0]["last"]
+        kind = figures.KINDS.get(first["kind"], first["kind"])
+        where = ", ".join(f"{k} {v}" for k, v in first.get("slice", {}).items()) or "everywhere"
+        since = (first.get("since") or {}).get("estimate", "")
+        states = sorted({alert["last"]["status"] for alert in group})
+        rows.append(
+            [
+                escape(summary.minute(first["at"])),
+                f'<span class="dot {escape(last["severity"])}"></span>{escape(kind)}',
+                escape(where),
+                f'{escape(first["summary"])}{_also(group)}<br><span class="none">{escape(_beside(last))}</span>',
+                escape(summary.minute(since)),
+                escape(", ".join(states)),
+            ]
+        )
+    head = ("raised", "kind", "where", "what", "since about", "now")
+    return _table(head, rows, ("t", "t", "", "what", "t", "t"), len(found) - ALERTS_SHOWN)
+
+
+def _also(group: list[dict[str, Any]]) -> str:
+    also = summary.also(group)
+    return f'<span class="none">; {escape(also)}</span>' if also else ""
+
+
+def _beside(alert: Mapping[str, Any]) -> str:
+    """Which features carry it, and why it ended."""
+    ranked = [f"{f['name']} {f['share']:.0%}" for f in alert.get("features", [])[:3] if f["share"] >= 0.05]
+    parts = [f"carried by {', '.join(ranked)}"] if len(ranked) > 1 else []
+    ended = alert["summary"].partition("; over: ")[2]
+    return "; ".join([*parts, *([f"over: {ended}"] if ended else [])])
+
+
+def _learner_table(document: Document, model: str) -> str:
+    rows, names = summary.learner_rows(document, model)
+    if not rows:
+        return '<p class="none">No labelled predictions.</p>'
+    return _table(
+        ("learner", "labelled", "updates", *names),
+        [[escape(cell) for cell in row] for row in rows],
+        ("", *("n" for _ in range(len(names) + 2))),
+    )
+
+
+def _decision_table(decisions: list[dict[str, Any]]) -> str:
+    rows = []
+    for d in decisions[:DECISIONS_SHOWN]:
+        why = ", ".join(f"{k}: {v}" for k, v in d.get("why", {}).items())
+        after = ", ".join(f"{k}: {v}" for k, v in d.get("after", {}).items())
+        rows.append([escape(summary.minute(d["at"])), escape(d["action"]), escape(d.get("learner", "champion")),
+                     escape(why), escape(after)])  # fmt: skip
+    return _table(
+        ("at", "action", "learner", "why", "after"), rows, ("t", "t", "t", "", ""), len(decisions) - DECISIONS_SHOWN
+    )
+
+
+def _ledger(document: Document, pictures: dict[str, figures.Figure]) -> str:
+    pictures["ledger"] = figures.ledger(document)
+    return _card("Ledger", summary.ledger_line(document), '<div id="ledger"></div>')
+
+
+def _dead_letters(document: Document) -> str:
+    letters = document["dead_letters"]
+    if not letters["count"]:
+        return ""
+    rows = [
+        [escape(f"{x['topic']}:{x['offset']}"), escape(x["code"]), escape(x["reason"])]
+        for x in letters["first"][:LETTERS_SHOWN]
+    ]
+    inner = _table(("where", "code", "why"), rows, ("t", "t", ""), letters["count"] - len(rows))
+    return _card("Dead letters", "Records that could not be used; the stream went on.", inner)
+
+
+def _footer(document: Document) -> str:
+    timings = document.get("timings", {})
+    took = f" in {duration(timings['elapsed_s'])} ({count(timings['events_per_s'])} a second)" if timings else ""
+    events = f"{count(timings['events'])} events{took}. " if timings else ""
+    feed = document["feed"]
+    return (
+        f"<footer>{escape(feed['file'])}: {events}"
+        f"Configuration {escape(document['config_hash'])}, result {escape(document['digest'])}. "
+        "The same file and configuration give the same result, bit for bit.</footer>"
+    )

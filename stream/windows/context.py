@@ -1,0 +1,82 @@
+"""What stands around an alarm: which features moved with it, which slices carry it, how much has been seen since.
+
+Owns comparisons across a model's groups; refuses to know how alerts live."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from stream.events import RankedFeature
+from stream.windows.alerts import Context
+from stream.windows.evidence import Found, Group
+from stream.windows.profiles import Profile
+
+ROWS_MIN = 30
+"""Fewer labelled rows of a slice since the change say nothing of it."""
+
+
+def context_of(
+    model: str, version: str | None, reference_id: str | None, budget: str, groups: Mapping[str, Group],
+    labels: list[dict[str, str]], group: str, found: Found,
+) -> Context:  # fmt: skip
+    """The context of an alarm of one group; `labels` are the slice values in the order of the slices' streams."""
+    since = found.alarm.since_s
+    features: dict[str, float] = {}
+    predictions = groups.get("predictions")
+    seen = None if predictions is None else predictions.around(since)
+    if predictions is not None and seen is not None:
+        before, current = seen
+        psi = predictions.psi(before, current)
+        noise = psi_noise(predictions, before, current)
+        own = found.alarm.name
+        features = {
+            name.removeprefix("feature/"): value
+            for (name, value), by_chance in zip(psi.items(), noise, strict=True)
+            if name.startswith("feature/") and (value > by_chance or name == own)
+        }
+    outcomes = groups.get("outcomes")
+    labelled = None if outcomes is None else outcomes.around(since)
+    loss = found.alarm.name.startswith("loss") and group == "outcomes" and "slices" in groups
+    return Context(
+        model=model,
+        version=version,
+        reference_id=reference_id,
+        budget=budget,
+        features=features,
+        slices=slices_of(groups["slices"], labels, since) if loss else [],
+        place=labels[found.alarm.stream] if group == "slices" else {},
+        n=seen[1].n if seen else 0,
+        n_labelled=labelled[1].n if labelled else 0,
+    )
+
+
+def psi_noise(group: Group, before: Profile, current: Profile) -> list[float]:
+    """What the debiased PSI of each stream hardly exceeds by chance: two standard deviations of a chi-square with K-1
+    degrees, on its scale."""
+    scale = 1 / max(before.n, 1) + 1 / max(current.n, 1)
+    return [2 * math.sqrt(2 * max(bins.size - 1, 1)) * scale for bins in group.state.bins]
+
+
+def slices_of(group: Group, labels: list[dict[str, str]], since: float) -> list[RankedFeature]:
+    """Slices by their part of the increase of the loss: rows since times the increase of their mean."""
+    seen = group.around(since)
+    if seen is None:
+        return []
+    before, current = seen
+    found: list[tuple[float, str, dict[str, float]]] = []
+    for j, label in enumerate(labels):
+        n = current.present(j)
+        if n < ROWS_MIN or before.present(j) < ROWS_MIN:
+            continue
+        was, now = before.mean(j), current.mean(j)
+        if now > was:
+            name = ",".join(f"{key}={value}" for key, value in label.items())
+            found.append((n * (now - was), name, {"before": was, "now": now, "n": float(n)}))
+    # Each declared slice covers the same rows once more, so shares are of one declaration's sum.
+    sums: dict[tuple[str, ...], float] = {}
+    keys = {",".join(f"{key}={value}" for key, value in label.items()): tuple(label) for label in labels}
+    for excess, name, _ in found:
+        sums[keys[name]] = sums.get(keys[name], 0.0) + excess
+    found.sort(key=lambda each: (-each[0] / sums[keys[each[1]]], each[1]))
+    return [RankedFeature(name, excess / sums[keys[name]], values) for excess, name, values in found]

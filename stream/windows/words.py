@@ -1,0 +1,243 @@
+"""What an alert says to people: kind, effect and one plain sentence. Owns words and thresholds of severity; refuses to
+know how the change was found."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from detectors.contract import Bins, Stream
+from stream.windows.profiles import Profile
+
+Severity: TypeAlias = Literal["information", "warning", "critical"]
+Kind: TypeAlias = Literal["data_quality", "covariate_drift", "prediction_drift", "label_drift", "concept_drift"]
+
+SEVERITIES: Final[tuple[Severity, ...]] = ("information", "warning", "critical")
+
+PSI_WARNING: Final = 0.10
+PSI_CRITICAL: Final = 0.25
+"""The usual reading of the population stability index (Siddiqi 2006): below .10 no action, above .25 a major shift."""
+
+SHARE_WARNING: Final = 0.05
+SHARE_CRITICAL: Final = 0.20
+"""Of a 0/1 quantity, in points."""
+
+SHARE_GATE: Final = 0.02
+PSI_GATE: Final = 0.02
+"""Below these a change is trivial, however sure (F09); an alert whose effect falls below them has ended."""
+
+LOSS_WARNING: Final = 0.10
+LOSS_CRITICAL: Final = 0.50
+"""Relative increase of the loss."""
+
+SCALE_RATIO: Final = 20.0
+"""A mean that moves by this factor, with nearly all values beyond the reference's bins, is a changed unit."""
+
+EXTREME_SHARE: Final = 0.9
+UNSEEN_SHARE: Final = 0.5
+CONSTANT_ROWS_MIN: Final = 50
+
+
+class Change(NamedTuple):
+    """One stream before and since."""
+
+    stream: Stream
+    bins: Bins
+    j: int
+    before: Profile
+    current: Profile
+    newest: Profile
+    psi: float
+
+
+def moment(seconds: float) -> str:
+    """RFC 3339, to the second, UTC.
+
+    >>> moment(1372072800.0)
+    '2013-06-24T11:20:00Z'
+    """
+    bounded = min(max(seconds, 0.0), 253_402_300_799.0)
+    return datetime.fromtimestamp(math.floor(bounded), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def short_moment(seconds: float) -> str:
+    at = datetime.fromtimestamp(math.floor(max(seconds, 0.0)), UTC)
+    return f"{at.day} {at:%B %H:%M}"
+
+
+def fault(change: Change) -> str | None:
+    """Why this is broken data and not drift: `missing`, `unit`, `constant`, `unseen`; None where it is drift. Judged by
+    the newest rows: a fault is whole from one row to the next, and the change's first block may lie across it. Values
+    that are missing less often than before, or hardly more often, are a change and no fault."""
+    name = change.stream.name.partition("/")[0]
+    if name == "missing":
+        most = max(side.share(change.j) for side in (change.current, change.newest))
+        return "missing" if most - change.before.share(change.j) >= SHARE_GATE else None
+    if name != "feature":
+        return None
+    now = change.newest.bins(change.j)[: change.bins.size]
+    was = change.before.bins(change.j)[: change.bins.size]
+    rows = int(now.sum())
+    if rows < CONSTANT_ROWS_MIN or not was.sum():
+        return None
+    if change.stream.kind == "categorical":
+        unseen_now, unseen_was = now[-1] / rows, was[-1] / was.sum()
+        return "unseen" if unseen_now >= UNSEEN_SHARE and unseen_was < UNSEEN_SHARE / 10 else None
+    mean, mean_was = abs(change.newest.mean(change.j)), abs(change.before.mean(change.j))
+    extreme = max(int(now[0]), int(now[-1])) / rows
+    ratio = mean / mean_was if mean_was else math.inf
+    if extreme >= EXTREME_SHARE and not 1 / SCALE_RATIO < ratio < SCALE_RATIO and mean > 0:
+        return "unit"
+    spread, spread_was = change.newest.variance(change.j), change.before.variance(change.j)
+    single = int(now.max()) == rows and int(was.max()) < EXTREME_SHARE * was.sum()
+    # Rounding of the moments leaves a constant with a variance of about 1e-16 of its square.
+    if single and spread <= 1e-12 * max(mean * mean, spread_was):
+        return "constant"
+    return None
+
+
+def kind(change: Change, broken: str | None) -> Kind:
+    if broken:
+        return "data_quality"
+    name = change.stream.name.partition("[")[0].partition("/")[0]
+    kinds: dict[str, Kind] = {
+        "feature": "covariate_drift",
+        "missing": "covariate_drift",
+        "score": "prediction_drift",
+        "prediction": "prediction_drift",
+        "label": "label_drift",
+        "loss": "concept_drift",
+    }
+    return kinds[name]
+
+
+def severity(change: Change, broken: str | None, impact: Impact | None) -> Severity:
+    """How much it matters, by the size of the effect alone."""
+    if impact is not None:
+        relative = impact.delta / max(impact.before, 1e-9)
+        if relative < LOSS_WARNING or impact.low <= 0:
+            return "information"
+        return "critical" if relative >= LOSS_CRITICAL else "warning"
+    if broken and broken != "missing":
+        return "critical"
+    if change.stream.kind == "rate":
+        points = abs(change.current.share(change.j) - change.before.share(change.j))
+        if points >= SHARE_CRITICAL or change.psi >= PSI_CRITICAL:
+            return "critical" if points >= SHARE_GATE else "information"
+        gate = SHARE_GATE if broken else SHARE_WARNING
+        return "warning" if points >= gate or (change.psi >= PSI_WARNING and points >= SHARE_GATE) else "information"
+    if change.psi >= PSI_CRITICAL:
+        return "critical"
+    return "warning" if change.psi >= PSI_WARNING else "information"
+
+
+class Impact(NamedTuple):
+    """What a loss did; low and high bound its difference with 95 % confidence."""
+
+    metric: str
+    before: float
+    now: float
+    delta: float
+    low: float
+    high: float
+
+
+def impact_of(change: Change) -> Impact | None:
+    """Of a loss stream: error rates with Newcombe's interval (1998, method 10), or means with a normal one."""
+    if not change.stream.name.startswith("loss"):
+        return None
+    n, m = change.before.present(change.j), change.current.present(change.j)
+    if not n or not m:
+        return None
+    if change.stream.kind == "loss":
+        p, q = change.before.share(change.j), change.current.share(change.j)
+        (p_low, p_high), (q_low, q_high) = wilson(p, n), wilson(q, m)
+        low = q - p - math.hypot(q - q_low, p_high - p)
+        high = q - p + math.hypot(q_high - q, p - p_low)
+        return Impact("error", p, q, q - p, low, high)
+    p, q = change.before.mean(change.j), change.current.mean(change.j)
+    half = 1.96 * math.sqrt(change.before.variance(change.j) / n + change.current.variance(change.j) / m)
+    return Impact("absolute error", p, q, q - p, q - p - half, q - p + half)
+
+
+def wilson(p: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share.
+
+    >>> tuple(round(x, 3) for x in wilson(0.5, 100))
+    (0.404, 0.596)
+    """
+    z = 1.96
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return middle - half, middle + half
+
+
+def summary(
+    model: str, change: Change, broken: str | None, impact: Impact | None, place: dict[str, str], since: float
+) -> str:
+    """One plain sentence with numbers.
+
+    >>> number(1234.5678), number(0.000123), percent(0.3125)
+    ('1235', '0.000123', '31%')
+    """
+    where = " at " + ", ".join(place.values()) if place else ""
+    when = f"since {short_moment(since)}"
+    if impact is not None:
+        return _loss_words(model, change, impact, where, when)
+    name = change.stream.name.partition("/")[2] or change.stream.name
+    now = change.newest if broken else change.current
+    missing = change.stream.name.startswith("missing/")
+    if missing:  # a burst may be over by the time that it is found
+        moves = [abs(side.share(change.j) - change.before.share(change.j)) for side in (change.current, change.newest)]
+        now = change.current if moves[0] > moves[1] else change.newest
+    mean, was = now.mean(change.j), change.before.mean(change.j)
+    numbers = f"{number(was)} → {number(mean)}"
+    size = f"PSI {change.psi:.2f}"
+    if missing:
+        return (
+            f"{model}: {name} missing {percent(change.before.share(change.j))} → {percent(now.share(change.j))} {when}"
+        )
+    if broken == "unit":
+        return f"{model}: {name} looks as if its unit had changed: mean {numbers} {when}"
+    if broken == "constant":
+        return f"{model}: {name} has stood still at {number(mean)} {when}"
+    if broken == "unseen":
+        share = now.share(change.j, change.bins.size - 1)
+        return f"{model}: {percent(share)} of {name} are categories that the reference did not have, {when}"
+    if change.stream.kind == "categorical":
+        bin_number = _moved(change)
+        names = (*change.bins.categories, "other categories")
+        shares = (
+            f"{percent(change.before.share(change.j, bin_number))} → "
+            f"{percent(change.current.share(change.j, bin_number))}"
+        )
+        return f"{model}: {name} = {names[bin_number]} {shares} of the events ({size}) {when}"
+    if change.stream.kind == "rate":
+        shares = f"{percent(change.before.share(change.j))} → {percent(change.current.share(change.j))}"
+        verb = "positive predictions" if name == "prediction" else "positive labels"
+        return f"{model}: {verb} {shares} {when}"
+    return f"{model}: {name} has moved: mean {numbers} ({size}) {when}"
+
+
+def _loss_words(model: str, change: Change, impact: Impact, where: str, when: str) -> str:
+    more = "more" if impact.delta >= 0 else "less"
+    if change.stream.kind == "loss":
+        return f"{model} is wrong {more} often{where}: error {impact.before:.3f} → {impact.now:.3f} {when}"
+    return f"{model} errs by {more}{where}: absolute error {number(impact.before)} → {number(impact.now)} {when}"
+
+
+def _moved(change: Change) -> int:
+    """The bin whose share has moved most."""
+    sizes = range(change.bins.size)
+    moves = [abs(change.current.share(change.j, k) - change.before.share(change.j, k)) for k in sizes]
+    return max(sizes, key=lambda k: moves[k])
+
+
+def number(value: float) -> str:
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    points = 100 * share
+    return f"{points:.1f}%" if 0 < points < 10 else f"{points:.0f}%"

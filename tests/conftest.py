@@ -1,0 +1,35 @@
+"""Fixtures for all tests: one real broker a session, and small topics on it for one test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stream.runtime.kafka.broker import Broker, BrokerError, find
+from tests.kafka_support import MODELS, Cluster
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """A real Apache Kafka. Where none can be had, tests that need it are left out loudly; with TIDEGATE_REQUIRE_KAFKA
+    set, that is a failure."""
+    try:
+        found = find()
+        found.start()
+    except BrokerError as error:
+        if os.environ.get("TIDEGATE_REQUIRE_KAFKA"):
+            pytest.fail(str(error))
+        pytest.skip(f"TESTS ON KAFKA LEFT OUT: {error}")
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def cluster(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Topics of two partitions for the small model, under the test's own name."""
+    made = Cluster(broker.bootstrap, tmp_path, MODELS, request.node.name.replace("test_", "")[:40], partitions=2)
+    yield made
+    made.end()

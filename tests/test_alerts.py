@@ -1,0 +1,182 @@
+"""The life of alerts: raised once, escalated, acknowledged, muted, resolved; and what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from detectors.contract import Bins, Stream
+from stream.config import FalseAlarms
+from stream.contract import COMMANDS, Batch, Chunk, Record
+from stream.events import Alert, Command
+from stream.stages.watch import Watch
+from stream.windows import words
+from stream.windows.evidence import budget_of
+from stream.windows.profiles import Profile
+from stream.windows.schema import SHARES
+from stream.windows.words import Change
+from tests.watching import alerts, batches, config, in_turn, observations, plain, run, watched
+
+SETTINGS = "task: binary, reference: {first: 1000}, windows: {every: 1h}, false_alarms: 1 per 100000 events"
+
+
+def shifted(n: int, start: int, end: int, by: float = 1.5) -> tuple[Watch, list[Alert]]:
+    stream = plain(n, seed=20)
+    stream.features["x1"][start:end] += by
+    watch, outputs = watched(SETTINGS, stream)
+    return watch, alerts(outputs)
+
+
+def command(watch: Watch, action: str, **arguments: object) -> list[Alert]:
+    order = Command(command_id="c", action=action, model="m", arguments=arguments, issued_by="ann")
+    return alerts(watch.process(Batch(0.0, (Chunk(COMMANDS, 0, 0, 1, [Record(0, 0.0, None, order)]),))))
+
+
+def test_a_change_that_goes_away_resolves_its_alert() -> None:
+    """F20."""
+    watch, found = shifted(12_000, 6000, 6600)
+    assert [(a.status, a.stream) for a in found][:2] == [("firing", "feature/x1"), ("resolved", "feature/x1")]
+    assert found[0].alert_id == found[1].alert_id
+    assert "trivial for 3 blocks in a row" in found[1].evidence["resolved_because"]
+    assert watch.figures()["models"]["m"]["alerts"]["firing"] == 0
+
+
+def test_a_change_that_stays_becomes_normal() -> None:
+    """F20."""
+    _, found = shifted(12_000, 4000, 12_000)
+    assert [a.status for a in found] == ["firing", "resolved"]
+    assert "it is the normal one now" in found[1].evidence["resolved_because"]
+
+
+def test_one_stream_has_one_alert_open() -> None:
+    """F20."""
+    stream = plain(9000, seed=21)
+    stream.features["x1"][3000:] += 0.6
+    stream.features["x1"][4200:] += 3.0
+    watch, outputs = watched(SETTINGS, stream)
+    found = [a for a in alerts(outputs) if a.stream == "feature/x1" and a.status == "firing"]
+    assert len({a.alert_id for a in found}) == 1
+    assert [a.severity for a in found] in (["warning", "critical"], ["critical"])
+    assert watch.figures()["models"]["m"]["alerts"]["repeated"] >= 1
+
+
+def test_identities_repeat_and_tell_model_stream_kind_and_time() -> None:
+    _, first = shifted(6000, 4000, 6000)
+    _, second = shifted(6000, 4000, 6000)
+    assert [a.alert_id for a in first] == [a.alert_id for a in second]
+    assert first[0].alert_id.startswith("m/feature/x1/covariate/2013-01-01T1")
+    assert len(first[0].alert_id.rsplit("/", 1)[1]) == 4
+
+
+def test_an_alert_is_acknowledged_by_a_person() -> None:
+    """F41."""
+    watch, found = shifted(6000, 4000, 6000)
+    answer = command(watch, "acknowledge", alert_id=found[0].alert_id)
+    assert [(a.status, a.evidence["acknowledged_by"]) for a in answer] == [("acknowledged", "ann")]
+    assert command(watch, "acknowledge", alert_id="nothing like it") == []
+    assert watch.figures()["models"]["m"]["alerts"]["unknown_commands"] == 1
+
+
+def test_a_muted_stream_is_suppressed_and_still_counted() -> None:
+    """F20."""
+    stream = plain(6000, seed=22)
+    stream.features["x1"][4000:] += 2.0
+    log = in_turn(observations(stream))
+    watch = Watch(config(SETTINGS), 0, 1)
+    watch.process(batches(log[:2])[0])
+    assert command(watch, "mute", stream="feature/x1", until=4e9) == []
+    found = alerts(run(watch, log[2:]))
+    assert [a.status for a in found] == ["suppressed"]
+    assert watch.figures()["models"]["m"]["alerts"]["suppressed"] == 1
+
+
+def test_errors_that_come_with_broken_data_point_to_it() -> None:
+    """F19."""
+    stream = plain(8000, seed=23, error=0.05)
+    stream.features["x0"][4000:] = np.nan
+    worse = (np.arange(8000) >= 4100) & (np.random.default_rng(1).random(8000) < 0.5)
+    stream.label = np.where(worse, 1 - stream.prediction, stream.label)
+    _, outputs = watched(SETTINGS, stream)
+    found = [a for a in alerts(outputs) if a.status == "firing"]
+    broken = next(a for a in found if a.kind == "data_quality")
+    concept = next(a for a in found if a.kind == "concept_drift")
+    assert concept.causation_id == broken.alert_id
+    assert concept.impact is not None
+    low, high = concept.impact["interval"]
+    assert low < 0.45 < high + 0.1
+    assert concept.window["maturity"] == pytest.approx(1.0, abs=0.3)
+
+
+def test_columns_that_fail_together_point_to_the_first() -> None:
+    """F20: grouped."""
+    stream = plain(6000, seed=25)
+    stream.features["x0"][4000:] = np.nan
+    stream.features["x1"][4000:] = np.nan
+    _, outputs = watched(SETTINGS, stream)
+    first, second = [a for a in alerts(outputs) if a.status == "firing"]
+    assert (first.kind, second.kind) == ("data_quality", "data_quality")
+    assert (first.causation_id, second.causation_id) == (None, first.alert_id)
+
+
+def test_a_sure_but_trivial_change_is_information() -> None:
+    """F09."""
+    stream = plain(60_000, seed=24, features=1)
+    stream.features["x0"][30_000:] += 0.12
+    _, outputs = watched(SETTINGS.replace("first: 1000", "first: 5000"), stream)
+    found = [a for a in alerts(outputs) if a.stream == "feature/x0"]
+    assert found
+    assert {a.severity for a in found} == {"information"}
+
+
+def test_shares_of_the_budget_add_up() -> None:
+    """F08."""
+    assert sum(SHARES.values()) == pytest.approx(1.0)
+    budget = budget_of(FalseAlarms(2.0, seconds=100.0), 0.3)
+    assert (budget.number, budget.seconds, budget.events) == (0.6, 100.0, None)
+
+
+def change(name: str, kind: str, before: list[int], now: list[int], bins: Bins, mean: float = 0.0) -> Change:
+    def profile(counts: list[int], m: float) -> Profile:
+        n = sum(counts)
+        return Profile(n, np.array([[0, *counts]]), np.array([m * n]), np.array([(m * m + 1.0) * n]))
+
+    sides = profile(before, 1.0), profile(now, mean), profile(now, mean)
+    return Change(Stream(name, kind), bins, 0, *sides, 0.3)  # type: ignore[arg-type]
+
+
+RATE = Bins(edges=(0.5,))
+
+
+def test_an_interval_of_a_difference_of_shares_is_newcombe_s() -> None:
+    """Newcombe 1998, table II, row (a): 56/70 against 48/80 gives 0.0524 to 0.3339 without continuity correction."""
+    impact = words.impact_of(change("loss", "loss", [32, 48], [14, 56], RATE))
+    assert impact is not None
+    assert (impact.low, impact.high) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
+
+
+def test_severity_follows_the_effect() -> None:
+    small = change("loss", "loss", [9000, 1000], [8950, 1050], RATE)
+    large = change("loss", "loss", [9000, 1000], [8000, 2000], RATE)
+    assert words.severity(small, None, words.impact_of(small)) == "information"
+    assert words.severity(large, None, words.impact_of(large)) == "critical"
+
+
+def test_fewer_missing_values_are_no_fault() -> None:
+    """F09, F11: learning must not stop because the data got better."""
+    better = change("missing/x", "rate", [900, 100], [500, 0], RATE)
+    assert (words.fault(better), words.kind(better, None)) == (None, "covariate_drift")
+    assert words.summary("m", better, None, None, {}, 0.0) == "m: x missing 10% → 0% since 1 January 00:00"
+    worse = change("missing/x", "rate", [900, 100], [400, 100], RATE)
+    assert words.fault(worse) == "missing"
+
+
+def test_categories_that_the_reference_did_not_have_are_broken_data() -> None:
+    """F11."""
+    bins = Bins(categories=("a", "b"))
+    new = change("feature/c", "categorical", [500, 500, 0], [20, 20, 60], bins)
+    assert words.fault(new) == "unseen"
+    text = words.summary("m", new, "unseen", None, {}, 0.0)
+    assert text == "m: 60% of c are categories that the reference did not have, since 1 January 00:00"
+    moved = change("feature/c", "categorical", [500, 500, 0], [90, 10, 0], bins)
+    assert words.fault(moved) is None
+    assert "c = a 50% → 90% of the events" in words.summary("m", moved, None, None, {}, 0.0)
