@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from kafka import TopicPartition
+
 from stream import config
 from stream.config import Config
 from stream.contract import Stage
@@ -85,14 +87,29 @@ class Cluster:
     def count(self, role: str) -> int:
         return sum(1 for _ in tail(self.config, self.clients, role))
 
-    def caught_up(self) -> bool:
-        """The workers have read every input to its end, as their (advisory) offsets say."""
+    def ends(self, role: str) -> int:
+        """Offsets that a topic has given out; quicker to ask for than `count`."""
+        topic = self.config.topics.name(role)
+        with closing(self.clients.tail()) as consumer:
+            partitions = [TopicPartition(topic, p) for p in range(self.config.topics.partitions)]
+            return sum(consumer.end_offsets(partitions).values())
+
+    def unread(self) -> dict[int, int] | None:
+        """By partition, what the inputs hold beyond the workers' (advisory) offsets; None before there are any."""
         group = self.config.topics.prefix
         with self.clients.admin() as admin:
             offsets = {tp: n.offset for tp, n in admin.list_group_offsets(group)[group].items()}
         with closing(self.clients.tail()) as consumer:
             ends = consumer.end_offsets(list(offsets))
-        return bool(offsets) and offsets == ends
+        unread: dict[int, int] = {}
+        for tp, offset in offsets.items():
+            unread[tp.partition] = unread.get(tp.partition, 0) + ends[tp] - offset
+        return unread or None
+
+    def caught_up(self) -> bool:
+        """The workers have read every input to its end."""
+        unread = self.unread()
+        return unread is not None and not any(unread.values())
 
     def stage(self, name: str, partition: int) -> Stage:
         """A stage as its last checkpoint left it; its worker must have ended in order."""
@@ -136,6 +153,13 @@ class Worker:
         found = re.search(r"metrics on (\S+)", self.said)
         assert found is not None
         return found[1]
+
+    def pause(self) -> None:
+        """Stop it where it stands; only `resume` and `kill` reach it."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """As the kernel's out-of-memory killer does."""
