@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, Union, get_args, get_ori
 import msgspec
 import yaml
 
-from stream import codec, limits
+from stream import codec, limits, targets
 from stream.errors import ConfigError
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
@@ -172,8 +172,11 @@ class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pause_on_data_quality: bool = True
 
 
+Task: TypeAlias = Literal["binary", "multiclass", "regression"]
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    task: Literal["binary", "multiclass", "regression"]
+    task: Task
     positive: bool | int | float | str = 1
     """Binary: the label that counts as 1."""
     false_alarms: FalseAlarms = FalseAlarms(1.0, seconds=_PERIODS["month"])
@@ -221,11 +224,32 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     drop: list[str] = []
 
 
+class Deliver(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where alerts go on from their topic: the address of an Alertmanager, or the URL of a webhook. Secrets stand in
+    the environment under the names given here: a bearer token, and the key that signs what a webhook is sent."""
+
+    alertmanager: str | None = None
+    webhook: str | None = None
+    name: str | None = None
+    """Under it the target keeps its place in the topic; by default it is made from the URL."""
+    min_severity: Literal["information", "warning", "critical"] = "warning"
+    kinds: list[str] = []
+    models: list[str] = []
+    timeout: Duration = Duration(10.0)
+    retry_for: Duration = Duration(3600.0)
+    token_env: str | None = None
+    hmac_env: str | None = None
+    link: str | None = None
+    """For an Alertmanager: the page that its alerts lead people to."""
+    insecure: bool = False
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     models: dict[str, Model]
     kafka: Kafka | None = None
     topics: Topics = Topics()
     engine: Engine = Engine()
+    deliver: list[Deliver] = []
     input: Input | None = None
 
     def hash(self) -> str:
@@ -278,6 +302,7 @@ def _cross_check(config: Config, faults: list[str]) -> None:
             faults.append(f"{at}.examples: must not be false, for the model learns from them")
         if model.learn and "champion" in model.learn.challengers:
             faults.append(f"{at}.learn.challengers.champion: the name is taken; call the challenger something else")
+    faults.extend(targets.faults(config.deliver, config.models))
     entry = config.input
     if entry and entry.model not in config.models:
         close = difflib.get_close_matches(entry.model, config.models, 1)

@@ -95,9 +95,10 @@ def dashboard() -> dict[str, Any]:
 
 
 def test_compose_has_the_whole_loop() -> None:
-    """F46, F47: broker, topics, engine, producer, subscriber, Prometheus, Grafana."""
+    """F20, F46, F47: broker, topics, engine, producer, subscriber, delivery, Alertmanager, Prometheus, Grafana."""
     services = compose()["services"]
-    assert set(services) == {"kafka", "topics", "engine", "producer", "alerts", "prometheus", "grafana"}
+    ours = {"topics", "engine", "producer", "alerts", "forward"}
+    assert set(services) == {*ours, "kafka", "alertmanager", "prometheus", "grafana"}
     assert services["kafka"]["image"] == "apache/kafka:4.1.0"
     for name, service in services.items():
         assert ":" in service["image"] or "build" in service, f"{name}: an image without a version changes under us"
@@ -166,7 +167,7 @@ def test_the_containers_configuration_is_the_demonstrations_with_a_broker() -> N
     assert prometheus["names"] == ["engine"] and prometheus["port"] == loaded.engine.metrics_port
 
 
-@pytest.mark.parametrize("name", ["topics", "engine", "producer", "alerts"])
+@pytest.mark.parametrize("name", ["topics", "engine", "producer", "alerts", "forward"])
 def test_compose_gives_commands_that_there_are(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """F47: each command line is parsed by the command line itself, beside the files that the image holds."""
     service = compose()["services"][name]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Any, NamedTuple
 from detectors import registry as detectors
 from detectors.contract import Budget, Stream
 from learners import registry as learners
-from stream import limits
-from stream.config import Config, LearnerSpec, Model
+from stream import limits, targets
+from stream.config import Config, Deliver, LearnerSpec, Model
 from stream.errors import ConfigError
 from stream.events import Prediction, Request
 from stream.runtime.feed import Feed
@@ -76,7 +77,7 @@ def _learners(model: Model) -> Iterator[tuple[str, LearnerSpec]]:
             yield f"challengers.{name}", spec
 
 
-def explain(config: Config, data: Path | None) -> list[str]:
+def explain(config: Config, data: Path | None, environ: Mapping[str, str] = os.environ) -> list[str]:
     """What the configuration means. With a file, also how many features and slices there are and what they cost."""
     lines = []
     sampled = config.input.model if config.input is not None and data is not None else None
@@ -84,6 +85,7 @@ def explain(config: Config, data: Path | None) -> list[str]:
         sample = _sample(config, data, model) if name == sampled and data is not None else None
         lines += [_what(name, model, sample), _watches(model, sample), _holds(model, sample)]
         lines.append(_learns(model, sample))
+    lines += [_delivers(target, environ) for target in config.deliver]
     if sampled is None:
         lines.append("give --data FILE to count features, slices, memory and time")
     return lines
@@ -145,6 +147,19 @@ def _learns(model: Model, sample: Sample | None) -> str:
         text += f"; the champion takes about {_cost_ms(model, sample):.2g} ms an event here"
     if learn.pause_on_data_quality:
         text += "; pauses while a data-quality alert is firing"
+    return text
+
+
+def _delivers(target: Deliver, environ: Mapping[str, str]) -> str:
+    """Who is told of what, for how long it is tried, and which secrets are not set here."""
+    kinds = " and ".join(kind.replace("_", " ") for kind in target.kinds) or "every kind"
+    models = " and ".join(target.models) or "every model"
+    what = "an Alertmanager" if target.webhook is None else "a webhook"
+    text = f"alerts of {models}, {kinds}, from {target.min_severity} up, go to {targets.name_of(target)}"
+    text += f", {what} at {targets.origin_of(target)}; tried for {duration(float(target.retry_for))}"
+    for use, name in (("token", target.token_env), ("signed by", target.hmac_env)):
+        if name is not None:
+            text += f", {use} {name}{'' if environ.get(name) else ' (not set here)'}"
     return text
 
 

@@ -78,6 +78,7 @@ SNAPSHOTS_HELP = "Write the learners as they stand at the end here, signed with 
 @click.option("--snapshots", "snapshot_dir", type=click.Path(file_okay=False, path_type=Path), help=SNAPSHOTS_HELP)
 @click.option("--partitions", type=click.IntRange(1, 256), default=1, show_default=True, help="Join shards.")
 @click.option("--fail-on", type=click.Choice(["alert"]), help="Exit 1 when an alert fired (above information level).")
+@click.option("--deliver", is_flag=True, help="Send the alerts to the targets under `deliver`, once the run is over.")
 def replay(
     data: Path,
     config_file: Path,
@@ -86,6 +87,7 @@ def replay(
     snapshot_dir: Path | None,
     partitions: int,
     fail_on: str | None,
+    deliver: bool,
 ) -> None:
     """Run a file (CSV, JSON Lines, Parquet) through the same engine: what would have alarmed, what would have been
     learned.
@@ -94,13 +96,18 @@ def replay(
     Example:
       tidegate replay flights.csv.gz --config flights.yaml --report report.html
     """
+    import msgspec
+
     from stream import config
+    from stream.events import Alert
+    from stream.runtime import courier
     from stream.runtime.replay import replay as run_replay
     from stream.runtime.stages import secrets_from
     from stream.surface import check, summary
 
     read = config.load(config_file)
     check.demand(read, config_file.name)
+    sending = courier.senders(read, config_file.name) if deliver else []
     secrets = secrets_from() if snapshot_dir else None
     if secrets and not secrets.key:
         raise TidegateError("--snapshots: set TIDEGATE_SNAPSHOT_KEY, which signs them (openssl rand -hex 32)")
@@ -118,6 +125,11 @@ def replay(
     for (model, learner), snapshot in result.snapshots.items():
         assert snapshot_dir is not None
         _write(snapshot_dir / f"{model}-{learner}.snapshot", snapshot.envelope)
+    if deliver:
+        alerts = [msgspec.convert(alert, Alert) for alert in document["alerts"]]
+        tallies = courier.deliver_all(read, alerts, sending)
+        click.echo("\n".join(map(str, tallies)))
+        courier.demand_delivered(tallies)
     if fail_on and summary.findings(document):
         sys.exit(EXIT_FINDING)
 

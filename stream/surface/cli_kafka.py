@@ -115,7 +115,7 @@ def produce(data: Path, config_file: Path, speed: float | None, closing: bool) -
 
 @click.group()
 def alerts() -> None:
-    """Follow the alerts."""
+    """Follow the alerts, or send them on."""
 
 
 @alerts.command("tail")
@@ -140,6 +140,30 @@ def alerts_tail(config_file: Path, follow: bool, last: int | None, as_json: bool
         else:
             alert = codec.decode(Alert, value)
             click.echo(f"{alert.at[:16]}  {alert.severity:<11}  {alert.status:<12}  {alert.kind:<16}  {alert.summary}")
+
+
+@alerts.command("forward")
+@CONFIG
+@click.option("--once", is_flag=True, help="End where the topic ends now; exit 2 if anything was given up.")
+@click.option("--skip-old", is_flag=True, help="A target that is new begins with the alerts from now on.")
+@click.option("--verbose", "-v", is_flag=True, help="Log what is done.")
+def alerts_forward(config_file: Path, once: bool, skip_old: bool, verbose: bool) -> None:
+    """Send the alerts on to the targets under `deliver`: Alertmanagers, webhooks. Every notice arrives at least once.
+
+    \b
+    Example:
+      PAGER_TOKEN=... tidegate alerts forward --config flights.yaml
+    """
+    from stream.runtime import courier
+    from stream.runtime.kafka import forward, logs
+
+    config = _with_kafka(config_file)
+    sending = courier.senders(config, config_file.name)
+    logs.set_up(logging.INFO if verbose else logging.WARNING)
+    tallies = forward.run(config, _clients(config), sending, once, skip_old)
+    click.echo("\n".join(map(str, tallies)))
+    if once:
+        courier.demand_delivered(tallies)
 
 
 @click.group("dead-letters")
