@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import msgspec
 import numpy as np
@@ -135,8 +135,8 @@ def _array_out(value: Any) -> Any:
     raise NotImplementedError(f"{type(value).__name__} does not belong in state")
 
 
-def _array_in(kind: type, value: Any) -> Any:
-    if kind is np.ndarray:
+def _array_in(kind: Any, value: Any) -> Any:
+    if kind is np.ndarray or get_origin(kind) is np.ndarray:
         dtype, shape, data = value
         return np.frombuffer(data, np.dtype(dtype)).reshape(shape).copy()
     raise NotImplementedError(kind)

@@ -152,7 +152,8 @@ class OutcomeRows(msgspec.Struct):
     `status` is 0 labelled, 1 implicit, 2 corrected (`previous` holds the label it replaces), 3 expired (no label;
     `delay_s` is NaN). `order` is the progress at which both logs knew it (non-decreasing).
     `votes` holds, by learner, what shadows had said: (prediction, score, version) columns. `slices` holds the columns
-    that declared slices need, from features or tags.
+    that declared slices need, from features or tags; `values` the business figures that came with the labels.
+    `sample` holds the features of some of the rows: `sampled` says for each row which of the sample it is, or -1.
     """
 
     order: np.ndarray
@@ -166,6 +167,9 @@ class OutcomeRows(msgspec.Struct):
     version: Column
     slices: dict[str, Column]
     votes: dict[str, tuple[Column, Column, Column]]
+    values: dict[str, Column] = {}
+    sample: dict[str, Column] = {}
+    sampled: np.ndarray = msgspec.field(default_factory=lambda: np.zeros(0, np.int32))
 
 
 class Observations(msgspec.Struct):
@@ -209,7 +213,10 @@ class Alert(msgspec.Struct, kw_only=True, omit_defaults=True):
     alert_id: str
     fingerprint: str
     status: Literal["firing", "revised", "suppressed", "acknowledged", "resolved"]
-    kind: Literal["data_quality", "covariate_drift", "prediction_drift", "label_drift", "concept_drift", "operations"]
+    kind: Literal[
+        "data_quality", "covariate_drift", "prediction_drift", "label_drift", "concept_drift", "label_delay",
+        "business_drift", "operations",
+    ]  # fmt: skip
     severity: Literal["information", "warning", "critical"]
     model: str
     summary: str
@@ -217,6 +224,8 @@ class Alert(msgspec.Struct, kw_only=True, omit_defaults=True):
     model_version: str | None = None
     slice: dict[str, str] = {}
     stream: str = ""
+    related: list[str] = []
+    """Other streams that changed with it, of the same cause."""
     detector: str = ""
     features: list[RankedFeature] = []
     statistics: dict[str, float] = {}

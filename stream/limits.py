@@ -49,6 +49,13 @@ CATEGORIES_MAX: Final = 20
 ROWS_PER_CHUNK: Final = 256
 """Rows that the join collects before it hands them to watch."""
 
+SAMPLED_PER_CHUNK: Final = 32
+"""Outcomes of a chunk that go to watch with all their features, so that it can tell a change of the inputs from one of
+what follows from them; of a slow stream these are all."""
+
+BUSINESS_VALUES_MAX: Final = 32
+"""Business figures that are watched, by name; more is a label event that carries a document."""
+
 EVIDENCE_BLOCK_ROWS: Final = 256
 """Events of one evidence block of features (from 256 on a value costs about 0.06 us)."""
 

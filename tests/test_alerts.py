@@ -90,32 +90,62 @@ def test_a_muted_stream_is_suppressed_and_still_counted() -> None:
     assert watch.figures()["models"]["m"]["alerts"]["suppressed"] == 1
 
 
-def test_errors_that_come_with_broken_data_point_to_it() -> None:
-    """F19."""
+def test_errors_that_come_with_broken_data_are_part_of_its_alert() -> None:
+    """F19, F20: one cause, one alert; what it did to the model is said there."""
     stream = plain(8000, seed=23, error=0.05)
     stream.features["x0"][4000:] = np.nan
     worse = (np.arange(8000) >= 4100) & (np.random.default_rng(1).random(8000) < 0.5)
     stream.label = np.where(worse, 1 - stream.prediction, stream.label)
     _, outputs = watched(SETTINGS, stream)
-    found = [a for a in alerts(outputs) if a.status == "firing"]
-    broken = next(a for a in found if a.kind == "data_quality")
-    concept = next(a for a in found if a.kind == "concept_drift")
-    assert concept.causation_id == broken.alert_id
-    assert concept.impact is not None
-    low, high = concept.impact["interval"]
+    first, *later = alerts(outputs)
+    assert (first.status, first.kind, first.stream, first.impact) == ("firing", "data_quality", "missing/x0", None)
+    assert {a.alert_id for a in later} == {first.alert_id}
+    harmed = next(a for a in later if a.impact is not None)
+    assert (harmed.status, harmed.kind) == ("revised", "data_quality")
+    assert "loss" in harmed.related
+    low, high = harmed.impact["interval"]  # type: ignore[index]
     assert low < 0.45 < high + 0.1
-    assert concept.window["maturity"] == pytest.approx(1.0, abs=0.3)
 
 
-def test_columns_that_fail_together_point_to_the_first() -> None:
+def test_columns_that_fail_together_are_one_alert() -> None:
     """F20: grouped."""
     stream = plain(6000, seed=25)
     stream.features["x0"][4000:] = np.nan
     stream.features["x1"][4000:] = np.nan
+    watch, outputs = watched(SETTINGS, stream)
+    found = alerts(outputs)
+    assert {a.alert_id for a in found} == {found[0].alert_id}
+    assert [a.status for a in found][:1] == ["firing"]
+    assert {feature.name for feature in found[-1].features} >= {"x0", "x1"}
+    assert watch.figures()["models"]["m"]["alerts"]["joined"] >= 1
+
+
+def test_changes_at_different_times_are_two_alerts() -> None:
+    """F20: what began elsewhere has another cause."""
+    stream = plain(12_000, seed=26)
+    stream.features["x0"][4000:] += 1.5
+    stream.features["x1"][8000:] += 1.5
     _, outputs = watched(SETTINGS, stream)
-    first, second = [a for a in alerts(outputs) if a.status == "firing"]
-    assert (first.kind, second.kind) == ("data_quality", "data_quality")
-    assert (first.causation_id, second.causation_id) == (None, first.alert_id)
+    found = [a for a in alerts(outputs) if a.status == "firing"]
+    assert [a.stream for a in found] == ["feature/x0", "feature/x1"]
+    assert len({a.alert_id for a in found}) == 2
+
+
+def test_a_change_of_correlation_alone_is_found_and_names_both() -> None:
+    """F01: joint; no feature moves by itself."""
+    stream = plain(8000, seed=27)
+    draw = np.random.default_rng(28)
+    shared = draw.normal(size=8000)
+    stream.features["x1"] = 0.8 * shared + 0.6 * draw.normal(size=8000)
+    stream.features["x2"] = 0.8 * shared + 0.6 * draw.normal(size=8000)
+    stream.features["x2"][5000:] = draw.permutation(stream.features["x2"][5000:])
+    _, outputs = watched(SETTINGS, stream)
+    first = alerts(outputs)[0]
+    assert (first.kind, first.stream) == ("covariate_drift", "pair/x1\u00d7x2")
+    assert {feature.name for feature in first.features} == {"x1", "x2"}
+    assert "x1 and x2 hang together otherwise: correlation 0.7" in first.summary
+    assert first.summary.split(" → ")[1].startswith(("0.0", "0.1"))
+    assert all(a.alert_id == first.alert_id for a in alerts(outputs)), "pairs and distance tell it once"
 
 
 def test_a_sure_but_trivial_change_is_information() -> None:
@@ -140,7 +170,7 @@ def change(name: str, kind: str, before: list[int], now: list[int], bins: Bins, 
         n = sum(counts)
         return Profile(n, np.array([[0, *counts]]), np.array([m * n]), np.array([(m * m + 1.0) * n]))
 
-    sides = profile(before, 1.0), profile(now, mean), profile(now, mean)
+    sides = profile(before, 1.0), *[profile(now, mean)] * 3
     return Change(Stream(name, kind), bins, 0, *sides, 0.3)  # type: ignore[arg-type]
 
 

@@ -62,17 +62,33 @@ def test_a_feature_that_a_row_lacks_is_missing_there() -> None:
     assert (lists, left_out) == (0, 0)
 
 
-def test_embeddings_and_names_beyond_the_bound_are_left_out_and_counted() -> None:
+def test_an_embedding_becomes_its_projections_and_its_norm() -> None:
+    """F01: what is carried does not grow with the length."""
+    made, lists, _ = columns.table([{"e": [3.0, 4.0], "b": 1}, {"e": None, "b": 2}, {"e": [4.0, -3.0], "b": 3}], 10)
+    names = [f"e~{k}" for k in range(1, 9)]
+    assert list(made) == [*names, "e~norm", "b"] and lists == 0
+    assert values(made["e~norm"]) == [5.0, None, 5.0]
+    for name in names:  # signs: |a| + |b| or |a| - |b| of the vector of length one
+        first, missing, second = values(made[name])
+        assert missing is None
+        assert sorted([round(abs(first), 9), round(abs(second), 9)]) == [0.2, 1.4]  # type: ignore[arg-type]
+    again, *_ = columns.table([{"e": [4.0, -3.0]}], 10)
+    assert values(again["e~1"]) == values(made["e~1"])[2:], "every chunk and shard takes the same directions"
+
+
+def test_lists_without_use_and_names_beyond_the_bound_are_left_out_and_counted() -> None:
     made, lists, left_out = columns.table([{"a": [1.0], "b": 1}, {"a": [2.0], "b": 2}], 10)
-    assert list(made) == ["b"] and lists == 2
+    assert list(made) == ["b"] and lists == 2, "a vector of one number is a number"
+    _, lists, _ = columns.table([{"a": [1.0, 2.0]}, {"a": [2.0, 1.0]}, {"a": [2.0, 1.0, 0.0]}], 10)
+    assert lists == 1, "one has another length than most"
     made, lists, left_out = columns.table([{f"n{i}": i} for i in range(5)], 3)
     assert list(made) == ["n0", "n1", "n2"] and left_out == 2
     made, lists, left_out = columns.table([{f"n{i}": i for i in range(5)}] * 2, 3)
     assert list(made) == ["n0", "n1", "n2"] and left_out == 2
 
 
-def test_a_wide_or_vector_feature_shows_in_the_figures() -> None:
-    join, _ = join_of([said("p", 10.0, features={"v": [1.0, 2.0], "x": 1}), END], [END])
+def test_a_list_without_use_shows_in_the_figures() -> None:
+    join, _ = join_of([said("p", 10.0, features={"v": [1.0], "x": 1}), END], [END])
     assert join.figures()["models"]["a"]["lists_left_out"] == 1
 
 

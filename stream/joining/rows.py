@@ -44,6 +44,7 @@ class OutcomeRow(msgspec.Struct, array_like=True, gc=False):
     prediction: Prediction
     value: Class
     votes: list[Vote]
+    values: dict[str, float] = {}
 
 
 class RowsState(msgspec.Struct):
@@ -147,6 +148,10 @@ def prediction_rows(rules: Rules, rows: Sequence[Entry | PredictionRow], state: 
 def outcome_rows(rules: Rules, rows: Sequence[OutcomeRow]) -> OutcomeRows:
     learners = dict.fromkeys(vote.learner for row in rows for vote in row.votes)
     said = [row.prediction for row in rows]
+    worth, *_ = columns.table([row.values for row in rows], limits.BUSINESS_VALUES_MAX)
+    sample, *_ = columns.table([p.features for p in said[: limits.SAMPLED_PER_CHUNK]], limits.FEATURES_MAX)
+    sampled = np.arange(len(rows), dtype=np.int32)
+    sampled[limits.SAMPLED_PER_CHUNK :] = -1
     return OutcomeRows(
         order=floats([row.order for row in rows]),
         event_time=floats([cast(float, p.event_time) for p in said]),
@@ -159,6 +164,9 @@ def outcome_rows(rules: Rules, rows: Sequence[OutcomeRow]) -> OutcomeRows:
         version=columns.text([p.model_version for p in said]),
         slices={name: values([slice_of(name, p) for p in said]) for name in rules.slices},
         votes={learner: vote_columns(rules, rows, learner) for learner in learners},
+        values=worth,
+        sample=sample,
+        sampled=sampled,
     )
 
 

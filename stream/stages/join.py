@@ -256,7 +256,9 @@ class Join:
                 out.append(Output(EXAMPLES, model, example(fate, entry, rows.rules, votes, delay_s)))
         if previous is not None:
             previous = rows.rules.read(previous)
-        due = rows.resolved(OutcomeRow(order, delay_s, fate.kind, fate.value, previous, prediction, entry.value, votes))
+        worth = fate.known.label.values if fate.known else {}
+        row = OutcomeRow(order, delay_s, fate.kind, fate.value, previous, prediction, entry.value, votes, worth)
+        due = rows.resolved(row)
         if due is not None:
             out.append(Output(OBSERVATIONS, model, due))
 

@@ -27,6 +27,8 @@ KINDS: Final = {
     "prediction_drift": "prediction",
     "label_drift": "label",
     "concept_drift": "concept",
+    "label_delay": "label delay",
+    "business_drift": "business",
     "operations": "operations",
 }
 

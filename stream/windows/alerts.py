@@ -1,9 +1,12 @@
-"""The life of alerts: raised, repeated, escalated, acknowledged, muted, resolved. Owns identity and states; refuses to
-know topics.
+"""The life of alerts: raised, joined by others of the same cause, escalated, acknowledged, muted, resolved.
 
-One stream has at most one alert open; further alarms of it are counted, and sent only where they make it worse. An
-alert ends when its effect has been trivial for three units (days, or blocks of rows) in a row, or when the new level
-has been accepted: the detector compares with what came since, so the alert would stand for ever otherwise.
+Owns identity and states; refuses to know topics.
+
+**One cause, one alert.** One stream has at most one alert open, and an alarm of another stream that began with it, and
+can come of the same cause, joins it (`causes`): the alert then lists that stream too, and is sent again as `revised`
+where it has become worse or its cause has become clearer. An alert ends when each of its streams has ended: its effect
+has been trivial for three units (days, or blocks of rows) in a row, or the new level has been accepted: the detector
+compares with what came since, so the alert would stand for ever otherwise.
 """
 
 from __future__ import annotations
@@ -12,13 +15,12 @@ from typing import Any, Final
 
 import msgspec
 
-from stream import codec
-from stream.events import Alert, Command, RankedFeature, Since
-from stream.windows import words
+from stream.events import Alert, Command
+from stream.windows import causes, words
 from stream.windows.cells import Cells
+from stream.windows.composing import Context, change_of, make
 from stream.windows.evidence import Found, Group
-from stream.windows.statistics import describe, psi_all
-from stream.windows.words import Change, Impact
+from stream.windows.statistics import psi_all
 
 CALM_UNITS: Final = 3
 ACCEPTED_S: Final = 14 * 86_400.0
@@ -27,35 +29,33 @@ ACCEPTED_S: Final = 14 * 86_400.0
 ACCEPTED_ROWS_MAX: Final = 65_536
 """Where event time spans less than days: as many rows as came before the change, or this many, the detectors' bag."""
 
-FEATURES_MAX: Final = 10
-"""Features named in an alert, the most changed first."""
-
 MUTES_MAX: Final = 1000
 
-TOGETHER_S: Final = 86_400.0
-"""Faults that begin within a day of each other are taken for one."""
-
-NEXT: Final = {
-    "data_quality": "look at the source of {name} first: learning from broken data spoils the model",
-    "covariate_drift": "check whether {name} has changed in the world or on its way; compare errors since then",
-    "prediction_drift": "compare with the features that changed; errors will tell once labels have come",
-    "label_drift": "check how labels are made, then retrain or adjust the threshold",
-    "concept_drift": "start a challenger on examples since then, and compare it in shadow",
-}
+RELATED_MAX: Final = 50
+"""Streams named in an alert beside its own; with pairs of features they may be many, and they are counted."""
 
 
-class OpenAlert(msgspec.Struct):
-    """An alert that stands. `before`: its stream before the change, against which its effect is measured."""
+class Member(msgspec.Struct):
+    """One stream of an alert. `before`: the stream before the change, against which its effect is measured."""
 
-    alert: Alert
     group: str
     stream: int
+    name: str
     before: Cells
     before_n: int
     at_s: float
     since_s: float
     rows: int = 0
     calm: int = 0
+
+
+class OpenAlert(msgspec.Struct):
+    """An alert that stands: its own stream and those that joined it, as long as they have not ended."""
+
+    alert: Alert
+    since_low_s: float
+    since_high_s: float
+    members: list[Member]
     again: int = 0
 
 
@@ -66,24 +66,6 @@ class Muted(msgspec.Struct):
     until_s: float
 
 
-class Context(msgspec.Struct):
-    """What an alert says beside its own stream: the model, and the state of its other groups."""
-
-    model: str
-    version: str | None
-    reference_id: str | None
-    budget: str
-    features: dict[str, float]
-    """Debiased PSI of every feature since the change."""
-
-    slices: list[RankedFeature]
-    """For losses: slices that carry the increase, with their part of it."""
-
-    place: dict[str, str]
-    n: int
-    n_labelled: int
-
-
 class Book(msgspec.Struct):
     """All alerts of one model."""
 
@@ -91,71 +73,95 @@ class Book(msgspec.Struct):
     by_kind: dict[str, int] = {}
     resolved: int = 0
     repeated: int = 0
+    joined: int = 0
     suppressed: int = 0
     unknown: int = 0
     muted: list[Muted] = []
 
     def raise_alert(self, group_name: str, group: Group, found: Found, context: Context) -> Alert | None:
-        """A detector has alarmed: the alert to send, or None where the same is already known."""
-        change = change_of(group, found)
-        alert = make(change, found, context, self.broken_data(found.alarm.since_s))
-        known = self.open.get(alert.fingerprint)
+        """A detector has alarmed: the alert to send, or None where all of it is known already."""
+        alarm = found.alarm
+        alert = make(change_of(group, found, context), found, context, self.broken_data())
+        known = self._of_stream(group_name, alarm.stream)
         if known is not None:
             known.again += 1
             self.repeated += 1
-            return self._escalate(known, alert)
+            worse = words.SEVERITIES.index(alert.severity) > words.SEVERITIES.index(known.alert.severity)
+            if not worse:
+                return None
+            escalated = {"escalated_from": known.alert.severity}
+            return _sent(known, alert, "revised" if alert.stream != known.alert.stream else "firing", escalated)
+        member = Member(
+            group_name, alarm.stream, alarm.name, found.own, found.own.n, alarm.at_s, alarm.since_s
+        )  # fmt: skip
+        slack_s = causes.DAY_S if group.state.by_days else 0.0
+        for each in self.open.values():
+            span = (each.since_low_s, each.since_high_s)
+            if causes.joins(each.alert, span, alert, (alarm.since_low_s, alarm.since_high_s), slack_s):
+                return self._join(each, member, alert)
         self.by_kind[alert.kind] = self.by_kind.get(alert.kind, 0) + 1
-        if any(m.stream in (alert.stream, "*") and found.alarm.at_s < m.until_s for m in self.muted):
+        if any(m.stream in (alert.stream, "*") and alarm.at_s < m.until_s for m in self.muted):
             alert.status = "suppressed"
             self.suppressed += 1
-        self.open[alert.fingerprint] = OpenAlert(
-            alert, group_name, found.alarm.stream, found.own,
-            found.own.n, found.alarm.at_s, found.alarm.since_s,
-        )  # fmt: skip
+        self.open[alert.fingerprint] = OpenAlert(alert, alarm.since_low_s, alarm.since_high_s, [member])
         return msgspec.structs.replace(alert)
 
-    def _escalate(self, known: OpenAlert, alert: Alert) -> Alert | None:
-        if words.SEVERITIES.index(alert.severity) <= words.SEVERITIES.index(known.alert.severity):
-            return None
-        known.alert = msgspec.structs.replace(
-            known.alert, severity=alert.severity, summary=alert.summary, at=alert.at, statistics=alert.statistics,
-            impact=alert.impact, window=alert.window, features=alert.features,
-            evidence={**alert.evidence, "escalated_from": known.alert.severity},
-        )  # fmt: skip
-        return msgspec.structs.replace(known.alert)
+    def _of_stream(self, group: str, stream: int) -> OpenAlert | None:
+        for each in self.open.values():
+            if any((member.group, member.stream) == (group, stream) for member in each.members):
+                return each
+        return None
 
-    def broken_data(self, since_s: float) -> tuple[str | None, str | None]:
-        """The alert of broken data that stands first, if one does: errors may be its effect. And the first that began
-        with this change, within a day: several columns of one source fail together."""
-        broken = [each for each in self.open.values() if each.alert.kind == "data_quality"]
-        first = next((each.alert.alert_id for each in broken), None)
-        near = (each.alert.alert_id for each in broken if abs(each.since_s - since_s) <= TOGETHER_S)
-        return first, next(near, None)
+    def _join(self, known: OpenAlert, member: Member, alert: Alert) -> Alert | None:
+        """Another stream of the same cause: sent again where it says more than what is known."""
+        known.members.append(member)
+        self.joined += 1
+        before = known.alert
+        own = [] if alert.stream == before.stream else [alert.stream]
+        related = [*before.related, *own][:RELATED_MAX]
+        if causes.leads(alert, before):
+            names = dict.fromkeys([before.stream, *related])
+            related = [name for name in names if name != alert.stream][:RELATED_MAX]
+            answer = _sent(known, alert, "revised", {"revised_from": before.summary})
+            known.alert.related = answer.related = related
+            return answer
+        if alert.stream == before.stream:
+            return None
+        before.related = related
+        named = {feature.name for feature in before.features}
+        new = [feature for feature in alert.features if feature.name not in named]
+        harm = alert.impact is not None and before.impact is None and alert.severity != "information"
+        if not harm and (alert.severity == "information" or not new):
+            return None
+        if harm:
+            before.impact = alert.impact
+        elif new:
+            before.features = causes.ranked([*before.features, *new])
+        before.at = alert.at
+        return msgspec.structs.replace(before, status="revised")
+
+    def broken_data(self) -> str | None:
+        """The alert of broken data that stands first, if one does: errors may be its effect."""
+        return next((each.alert.alert_id for each in self.open.values() if each.alert.kind == "data_quality"), None)
 
     def count(self, group_name: str, rows: int) -> None:
         for each in self.open.values():
-            if each.group == group_name:
-                each.rows += rows
+            for member in each.members:
+                if member.group == group_name:
+                    member.rows += rows
 
     def judge(self, group_name: str, group: Group, unit: Cells, at: float) -> list[Alert]:
         """A unit of the group's rows is over: which alerts have ended with it."""
         ended = []
         for fingerprint, each in list(self.open.items()):
-            if each.group != group_name or each.at_s >= at:
-                continue
-            j = each.stream
-            calm = trivial(group, j, each.before, unit)
-            each.calm = each.calm + 1 if calm else 0
-            wanted = min(max(each.before_n, 1), ACCEPTED_ROWS_MAX)
-            accepted = at - each.at_s >= ACCEPTED_S if group.state.by_days else each.rows >= wanted
-            if each.calm >= CALM_UNITS:
-                reason = (
-                    f"its effect was trivial for {CALM_UNITS} {'days' if group.state.by_days else 'blocks'} in a row"
-                )
-            elif accepted:
-                reason = "the new level has lasted so long that it is the normal one now"
-                group.rebase(j, each.since_s)
-            else:
+            reason = ""
+            for member in list(each.members):
+                if member.group == group_name and member.at_s < at:
+                    over = self._over(member, group, unit, at)
+                    if over:
+                        reason = over
+                        each.members.remove(member)
+            if each.members:
                 continue
             evidence = {**each.alert.evidence, "resolved_because": reason, "alarms_while_open": each.again}
             summary = f"{each.alert.summary}; over: {reason}"
@@ -167,6 +173,18 @@ class Book(msgspec.Struct):
             del self.open[fingerprint]
             self.resolved += 1
         return ended
+
+    def _over(self, member: Member, group: Group, unit: Cells, at: float) -> str:
+        """Why this stream's part has ended; empty where it has not."""
+        by_days = group.state.by_days
+        member.calm = member.calm + 1 if trivial(group, member.stream, member.before, unit) else 0
+        if member.calm >= CALM_UNITS:
+            return f"its effect was trivial for {CALM_UNITS} {'days' if by_days else 'blocks'} in a row"
+        wanted = min(max(member.before_n, 1), ACCEPTED_ROWS_MAX)
+        if at - member.at_s >= ACCEPTED_S if by_days else member.rows >= wanted:
+            group.rebase(member.stream, member.since_s)
+            return "the new level has lasted so long that it is the normal one now"
+        return ""
 
     def command(self, command: Command) -> Alert | None:
         """A person acknowledges an alert, or mutes a stream until a time; others' commands are not for us."""
@@ -192,18 +210,27 @@ class Book(msgspec.Struct):
             "firing": len(self.open),
             "resolved": self.resolved,
             "repeated": self.repeated,
+            "joined": self.joined,
             "suppressed": self.suppressed,
             "unknown_commands": self.unknown,
             "by_kind": dict(self.by_kind),
         }
 
 
-def change_of(group: Group, found: Found) -> Change:
-    j = found.alarm.stream
-    psi = psi_all(found.before.counts[[j], 1:], found.current.counts[[j], 1:])
-    return Change(
-        group.state.streams[j], group.state.bins[j], j, found.before, found.current, found.newest, float(psi[0])
+def _sent(known: OpenAlert, alert: Alert, status: str, evidence: dict[str, Any]) -> Alert:
+    """What is known becomes what `alert` says, under its own identity; returns it as it is sent."""
+    before = known.alert
+    known.alert = msgspec.structs.replace(
+        alert,
+        alert_id=before.alert_id,
+        fingerprint=before.fingerprint,
+        status="acknowledged" if before.status == "acknowledged" else "firing",
+        severity=max(before.severity, alert.severity, key=words.SEVERITIES.index),
+        evidence={**alert.evidence, **evidence},
+        impact=alert.impact or before.impact,
+        related=before.related,
     )
+    return msgspec.structs.replace(known.alert, status=status)
 
 
 def trivial(group: Group, j: int, own: Cells, unit: Cells) -> bool:
@@ -215,82 +242,3 @@ def trivial(group: Group, j: int, own: Cells, unit: Cells) -> bool:
         return abs(float(now[1] / now.sum() - before[1] / before.sum())) < words.SHARE_GATE
     psi = psi_all(before[None, :], now[None, :])
     return float(psi[0]) < words.PSI_GATE
-
-
-def fingerprint_of(model: str, place: dict[str, str], stream: str) -> str:
-    return codec.digest(codec.canonical([model, place, stream]))
-
-
-def make(change: Change, found: Found, context: Context, broken_data: tuple[str | None, str | None]) -> Alert:
-    """The alert of an alarm, in full."""
-    alarm, stream = found.alarm, change.stream.name
-    broken = words.fault(change)
-    kind = words.kind(change, broken)
-    impact = words.impact_of(change)
-    fingerprint = fingerprint_of(context.model, context.place, stream)
-    since = words.moment(alarm.since_s)
-    tail = codec.digest(fingerprint.encode(), repr((alarm.at_s, alarm.since_s)).encode())[:4]
-    where = ",".join(context.place.values()) or stream
-    name = stream.partition("/")[2] or stream
-    return Alert(
-        alert_id=f"{context.model}/{where}/{kind.removesuffix('_drift')}/{since}/{tail}",
-        fingerprint=fingerprint,
-        status="firing",
-        kind=kind,
-        severity=words.severity(change, broken, impact),
-        model=context.model,
-        summary=words.summary(context.model, change, broken, impact, context.place, alarm.since_s),
-        at=words.moment(alarm.at_s),
-        model_version=context.version,
-        slice=context.place,
-        stream=stream,
-        detector=found.detector,
-        features=rank(stream, kind, context),
-        statistics=describe(change),
-        evidence=_evidence(found, context, broken),
-        threshold=alarm.threshold,
-        reference_id=context.reference_id,
-        window={
-            "start": since, "end": words.moment(alarm.at_s), "n": context.n, "n_labelled": context.n_labelled,
-            "maturity": round(min(context.n_labelled / context.n, 1.0), 4) if context.n else 1.0,
-        },
-        since=Since(since, (words.moment(alarm.since_low_s), words.moment(alarm.since_high_s))),
-        impact=_impact(impact),
-        actions=[{"suggested": NEXT[kind].format(name=name)}],
-        causation_id=broken_data[1] if kind == "data_quality" else broken_data[0],
-    )  # fmt: skip
-
-
-def _evidence(found: Found, context: Context, broken: str | None) -> dict[str, Any]:
-    alarm = found.alarm
-    said: dict[str, Any] = {
-        "detector": found.detector,
-        "judge": alarm.judge,
-        "what": alarm.what,
-        "value": alarm.evidence,
-        "threshold": alarm.threshold,
-        "false_alarm_budget": context.budget,
-        **alarm.details,
-    }
-    return {**said, "fault": broken} if broken else said
-
-
-def _impact(impact: Impact | None) -> dict[str, Any] | None:
-    if impact is None:
-        return None
-    return {
-        "metric": impact.metric, "before": impact.before, "now": impact.now, "delta": impact.delta,
-        "interval": [impact.low, impact.high],
-    }  # fmt: skip
-
-
-def rank(stream: str, kind: str, context: Context) -> list[RankedFeature]:
-    """Who carries the change. The alarmed feature first, then others by debiased PSI, shares of their sum; for losses
-    the slices by their part of the increase, where there are slices."""
-    if kind == "concept_drift" and context.slices:
-        return context.slices[:FEATURES_MAX]
-    own = stream.partition("/")[2]
-    psi = {name: value for name, value in context.features.items() if value >= words.PSI_GATE or name == own}
-    total = sum(psi.values())
-    order = sorted(psi, key=lambda name: (name != own, -psi[name], name))[:FEATURES_MAX]
-    return [RankedFeature(name, psi[name] / total if total else 0.0, {"psi": psi[name]}) for name in order]

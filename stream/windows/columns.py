@@ -144,8 +144,11 @@ def join_outcomes(chunks: Sequence[OutcomeRows], spans: Sequence[Span]) -> Outco
     def column(name: str) -> Column:
         return join_columns([getattr(c, name) for c in chunks], spans)
 
-    slices = [c.slices for c in chunks]
     votes = [c.votes for c in chunks]
+
+    def by_name(name: str) -> dict[str, Column]:
+        dicts = [getattr(c, name) for c in chunks]
+        return {key: join_columns([one.get(key) for one in dicts], spans) for key in _names(dicts)}
 
     def vote(learner: str, i: int) -> Column:
         return join_columns([one[learner][i] if learner in one else None for one in votes], spans)
@@ -160,12 +163,28 @@ def join_outcomes(chunks: Sequence[OutcomeRows], spans: Sequence[Span]) -> Outco
         prediction=column("prediction"),
         score=column("score"),
         version=column("version"),
-        slices={key: join_columns([one.get(key) for one in slices], spans) for key in _names(slices)},
+        slices=by_name("slices"),
         votes={name: (vote(name, 0), vote(name, 1), vote(name, 2)) for name in _names(votes)},
+        values=by_name("values"),
+        **_join_samples(chunks, spans),  # type: ignore[arg-type]
     )
     if (joined.order[1:] >= joined.order[:-1]).all():
         return joined
     return select_outcomes(joined, np.argsort(joined.order, kind="stable"))
+
+
+def _join_samples(chunks: Sequence[OutcomeRows], spans: Sequence[Span]) -> dict[str, object]:
+    """The samples of several chunks, whole, and each row's place in them."""
+    sizes = [max((len(column.values) for column in c.sample.values()), default=0) for c in chunks]
+    places, start = [], 0
+    for c, (a, b), size in zip(chunks, spans, sizes, strict=True):
+        own = c.sampled[a:b] if len(c.sampled) else np.full(b - a, -1, np.int32)
+        places.append(np.where(own >= 0, own + start, -1).astype(np.int32))
+        start += size
+    dicts = [c.sample for c in chunks]
+    whole = [(0, size) for size in sizes]
+    sample = {key: join_columns([one.get(key) for one in dicts], whole) for key in _names(dicts)}
+    return {"sample": sample, "sampled": np.concatenate(places)}
 
 
 def select_outcomes(rows: OutcomeRows, index: Ints | NDArray[np.bool_] | slice) -> OutcomeRows:
@@ -181,4 +200,7 @@ def select_outcomes(rows: OutcomeRows, index: Ints | NDArray[np.bool_] | slice) 
         version=take(rows.version, index),
         slices={name: take(column, index) for name, column in rows.slices.items()},
         votes={k: (take(a, index), take(b, index), take(c, index)) for k, (a, b, c) in rows.votes.items()},
+        values={name: take(column, index) for name, column in rows.values.items()},
+        sample=rows.sample,
+        sampled=rows.sampled[index] if len(rows.sampled) else rows.sampled,
     )

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 
 from stream.events import RankedFeature
-from stream.windows.alerts import Context
+from stream.windows.composing import Context
 from stream.windows.evidence import Found, Group
 from stream.windows.profiles import Profile
 

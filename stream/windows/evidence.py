@@ -40,13 +40,14 @@ UNIT_ROWS: Final = 1024
 
 class Found(NamedTuple):
     """An alarm, who raised it, and the counts on both sides of the change: `before` in the proportions of `current`'s
-    times of the week, `own` the alarmed stream's before the change by cell."""
+    times of the week, `widest` all that may lie after it, `own` the alarmed stream's before the change by cell."""
 
     detector: str
     alarm: Alarm
     before: Profile
     current: Profile
     newest: Profile
+    widest: Profile
     own: Cells
 
 
@@ -126,11 +127,12 @@ class Group:
         after = past.since(alarm.since_high_s)
         if after.total().present(j) < SURE_ROWS:
             after = past.since(alarm.since_s)
-        before = self.state.total.without(past.since(min(alarm.since_low_s, alarm.since_s)))
+        widest = past.since(min(alarm.since_low_s, alarm.since_s))
+        before = self.state.total.without(widest)
         if before.total().present(j) < SURE_ROWS:
             before = self.state.total.without(after)
         mixed = before.mixed(after.weights())
-        return Found(detector, alarm, mixed, after.total(), past.last(SURE_ROWS), before.only(j))
+        return Found(detector, alarm, mixed, after.total(), past.last(SURE_ROWS), widest.total(), before.only(j))
 
     def around(self, since: float) -> tuple[Profile, Profile] | None:
         """Counts before and after a moment, the former in the proportions of the latter's times of the week."""

@@ -21,8 +21,8 @@ from stream.windows.reporting import Outcome
 class Results(NamedTuple):
     """n rows, and N >= n signed ones: the rows themselves, then once more those that were corrected.
 
-    row: (N,) row of each. first: (N,) 1 for a prediction's first fate. learners: (N,) each. fresh: places of the
-    rows whose label is new, not a correction: the detectors' rows. label, loss: (n,) NaN where there is none.
+    row: (N,) row of each. first: (N,) 1 for a prediction's first fate. learners: (N,) each. fates: places of the
+    rows whose fate is new, not a correction: the detectors' rows. label, loss, delay: (n,) NaN where there is none.
     """
 
     row: Ints
@@ -31,11 +31,13 @@ class Results(NamedTuple):
     delay_s: Floats
     learners: dict[str, Outcome]
     slices: dict[str, Column]
-    fresh: Ints
+    fates: Ints
     order: Floats
     label: Floats
     words: Column
     loss: Floats
+    delay: Floats
+    values: dict[str, Column]
 
 
 def results_of(model: Model, rows: OutcomeRows) -> Results:
@@ -56,10 +58,11 @@ def results_of(model: Model, rows: OutcomeRows) -> Results:
     learners = {"champion": Outcome(both, prediction[index], _numbers(rows.score)[index], sign)}
     for name, (said, score, _) in rows.votes.items():
         learners[name] = Outcome(both, _read(model, said)[index], _numbers(score)[index], sign)
-    fresh = np.flatnonzero((rows.status < CORRECTED) & ~np.isnan(label))
+    fates = np.flatnonzero(rows.status != CORRECTED)
     loss = losses(model, label, prediction)
     return Results(
-        index, event_time, first, delay_s, learners, slices, fresh, rows.order, label, rows.label, loss
+        index, event_time, first, delay_s, learners, slices, fates, rows.order, label, rows.label, loss,
+        rows.delay_s, rows.values,
     )  # fmt: skip
 
 
@@ -96,7 +99,7 @@ def add_performance(performance: Performance, model: Model, rows: OutcomeRows, r
         said = code >= 0  # a shadow need not have spoken of every event
         if said.any():
             performance.add(name, names, code[said], *(x[said] for x in whole))
-    performance.add_sequence(results.label[results.fresh])
+    performance.add_sequence(results.label[results.fates])
     if model.task == "multiclass":
         _add_marginals(performance, rows)
 

@@ -1,38 +1,36 @@
 """What is watched of a model: which streams there are, and how rows become them.
 
-Owns the naming of streams and the shares of the budget; refuses to know how streams are judged. Everything is learned
-from the reference rows: kinds, bins, and the slices that are busy enough.
+Owns the order of the streams and the groups' shares of the budget; what each stream is says its file in `sources`.
+Everything is learned from the reference rows: kinds, bins, and the slices that are busy enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 import numpy as np
 
-from detectors import binning
-from detectors.contract import Bins, Kind, Rows, Stream
+from detectors.contract import Bins, Rows, Stream
 from stream import limits
 from stream.config import Model
 from stream.events import Column, PredictionRows
 from stream.windows import columns
-from stream.windows.columns import Floats, Ints
-from stream.windows.results import Results
+from stream.windows.columns import Ints
+from stream.windows.sources import features, outputs, together
+from stream.windows.sources.features import Features
+from stream.windows.sources.outputs import Outputs
+from stream.windows.sources.reading import Source
+from stream.windows.sources.together import Together
 
 SHARES: Final = {"predictions": 0.50, "outcomes": 0.30, "slices": 0.20}
-"""Parts of the accepted false alarms: features .40 and outputs .10 are watched together, then losses and labels, then
-losses by slice. Where no slice is declared, the others have its part."""
+"""Parts of the accepted false alarms: what predictions show is watched together, then losses and labels, then losses by
+slice. Where no slice is declared, the others have its part."""
 
-OUTPUTS_SHARE: Final = 0.20
-"""Of the predictions' part, what scores and predictions have."""
+TOGETHER_SEED: Final = 1
+"""Of the pairs that are drawn at random where there are too many: the same in every run."""
 
-MISSING_WEIGHT: Final = 0.25
-"""A missing share changes grossly or not at all, so it needs less of the budget than the values."""
-
-LOSS_WEIGHT: Final = 3.0
-"""Of a loss, against the label."""
+Part: TypeAlias = Together | Outputs
 
 
 class Slices(msgspec.Struct):
@@ -75,63 +73,47 @@ class SliceIndex:
 
 
 class Schema(msgspec.Struct):
-    """Streams of the predictions (features, missing shares, score, prediction) and how they are read from rows."""
+    """Streams of the predictions, source by source, and how they are read from rows; the features come first."""
 
-    features: list[str]
-    streams: list[Stream]
-    bins: list[Bins]
+    features: Features
+    parts: list[Part]
     classes: list[str]
     slices: list[Slices]
     labels: list[dict[str, str]]
     """Each slice value in words, over all declared slices, in the order of their streams."""
 
+    @property
+    def streams(self) -> list[Stream]:
+        return [stream for source in (self.features, *self.parts) for stream in source.streams]
+
+    @property
+    def bins(self) -> list[Bins]:
+        return [bins for source in (self.features, *self.parts) for bins in source.bins]
+
 
 def learn(model: Model, rows: PredictionRows) -> Schema:
     """What the reference rows show."""
-    features = sorted(rows.features)
-    kinds: list[Kind] = ["numeric" if rows.features[name].words is None else "categorical" for name in features]
-    streams = [Stream(f"feature/{name}", kind) for name, kind in zip(features, kinds, strict=True)]
-    streams += [Stream(f"missing/{name}", "rate", MISSING_WEIGHT) for name in features]
-    weight = max(len(features), 1) * (1 + MISSING_WEIGHT) * OUTPUTS_SHARE / (1 - OUTPUTS_SHARE)
-    scored = rows.score.words is None and not np.isnan(rows.score.values).all()
-    if scored:
-        streams.append(Stream("score", "numeric", weight / 2))
-    if columns.present(rows.prediction) or not scored:  # a training file need not hold predictions
-        streams.append(Stream("prediction", prediction_kind(model), weight / 2 if scored else weight))
-    bins = [_learn_bins(stream, _source(stream, rows)) for stream in streams]
-    counted = columns.counts_by_word(rows.prediction) if model.task == "multiclass" else {}
-    slices = [_learn_slices([s] if isinstance(s, str) else s, rows) for s in model.slices]
-    labels = [each.label(i) for each in slices for i in range(len(each.values))]
-    return Schema(features, streams, bins, sorted(counted), slices, labels)
+    found = Schema(features.learn(rows), [], [], [], [])
+    codes = read_predictions(found, rows).codes[:, : len(found.features.names)]
+    found.parts = [together.learn(found.features, codes.T, TOGETHER_SEED), outputs.learn(model, rows)]
+    found.classes = sorted(columns.counts_by_word(rows.prediction)) if model.task == "multiclass" else []
+    found.slices = [_learn_slices([s] if isinstance(s, str) else s, rows) for s in model.slices]
+    found.labels = [each.label(i) for each in found.slices for i in range(len(each.values))]
+    return found
 
 
-def prediction_kind(model: Model) -> Kind:
-    kinds: dict[str, Kind] = {"binary": "rate", "multiclass": "categorical", "regression": "numeric"}
-    return kinds[model.task]
-
-
-def _source(stream: Stream, rows: PredictionRows) -> Column:
-    group, _, name = stream.name.partition("/")
-    if group == "feature" or group == "missing":
-        return rows.features[name]
-    if group == "score":
-        return rows.score
-    return rows.prediction
-
-
-def _learn_bins(stream: Stream, column: Column) -> Bins:
-    if stream.kind in ("rate", "loss"):
-        return binning.learn_bins(stream, np.zeros(0))
-    return learn_bins(stream, column)
-
-
-def learn_bins(stream: Stream, column: Column) -> Bins:
-    """Bins of a stream from a column of reference values."""
-    if stream.kind != "categorical":
-        return binning.learn_bins(stream, column.values)
-    text = columns.as_text(column)
-    words = text.words or []
-    return binning.learn_bins(stream, [words[k] if k >= 0 else None for k in text.values])
+def read_predictions(schema: Schema, rows: PredictionRows) -> Rows:
+    """(n, d) codes and values of the streams of the predictions."""
+    sources: list[Source] = [schema.features, *schema.parts]
+    d, n, f = sum(len(source.streams) for source in sources), len(rows.order), len(schema.features.names)
+    codes = np.empty((d, n), np.int32)
+    values = np.empty((d, n))
+    start = 0
+    for source in sources:
+        end = start + len(source.streams)
+        source.read(rows, codes[:f], values[start:end], codes[start:end])
+        start = end
+    return Rows(rows.order, codes.T, values.T)
 
 
 def _learn_slices(names: list[str], rows: PredictionRows) -> Slices:
@@ -151,84 +133,3 @@ def _learn_slices(names: list[str], rows: PredictionRows) -> Slices:
 def slice_columns(rows: PredictionRows) -> dict[str, Column]:
     """Where slices come from: features first, then tags."""
     return {**rows.tags, **rows.features}
-
-
-def read_predictions(schema: Schema, rows: PredictionRows) -> Rows:
-    """(n, d) codes and values of the streams of the predictions."""
-    n, d, f = len(rows.order), len(schema.streams), len(schema.features)
-    codes = np.empty((d, n), np.int32)
-    values = np.empty((d, n))
-    for j, stream in enumerate(schema.streams):
-        if j < f:
-            values[j], codes[j] = read(rows.features.get(schema.features[j]), stream.kind, schema.bins[j], n)
-        elif j < 2 * f:
-            missing = codes[j - f] < 0
-            values[j], codes[j] = missing, missing
-        elif stream.name == "score":
-            values[j], codes[j] = read(rows.score, stream.kind, schema.bins[j], n)
-        else:
-            values[j], codes[j] = read(rows.prediction, stream.kind, schema.bins[j], n)
-    return Rows(rows.order, codes.T, values.T)
-
-
-def read(column: Column | None, kind: Kind, bins: Bins, n: int) -> tuple[Floats, Floats | Ints]:
-    """(n,) values and codes of one stream. Text where numbers belong counts as missing."""
-    if column is None or (kind != "categorical" and column.words is not None):
-        return np.full(n, np.nan), np.full(n, -1)
-    if kind == "categorical":
-        index = {word: k for k, word in enumerate(bins.categories)}
-        codes = columns.lookup(column, index, len(bins.categories))
-        return np.where(codes >= 0, codes, np.nan), codes
-    if kind in ("rate", "loss"):
-        known = ~np.isnan(column.values)
-        return column.values, np.where(known, column.values > 0.5, -1)
-    return column.values, np.asarray(binning.code(bins, column.values), np.int64)
-
-
-class Outcomes(msgspec.Struct):
-    """Streams of the outcomes (label, loss) and of the losses by slice; bins are learned from the first outcomes."""
-
-    streams: list[Stream]
-    bins: list[Bins]
-    slice_streams: list[Stream]
-    slice_bins: list[Bins]
-
-
-def learn_outcomes(model: Model, schema: Schema, results: Results) -> Outcomes:
-    """What the first outcomes show."""
-    kind: Kind = "numeric" if model.task == "regression" else "loss"
-    streams = [Stream("label", prediction_kind(model)), Stream("loss", kind, LOSS_WEIGHT)]
-    label, loss = _label_and_loss(model.task, results)
-    bins = [_learn_bins(streams[0], label), _learn_bins(streams[1], loss)]
-    names = [",".join(f"{name}={value}" for name, value in each.items()) for each in schema.labels]
-    by_slice = [Stream(f"loss[{name}]", kind) for name in names]
-    return Outcomes(streams, bins, by_slice, [bins[1]] * len(by_slice))
-
-
-def _label_and_loss(task: str, results: Results) -> tuple[Column, Column]:
-    label = results.words if task == "multiclass" else Column(results.label)
-    return columns.take(label, results.fresh), Column(results.loss[results.fresh])
-
-
-def read_outcomes(found: Outcomes, task: str, results: Results) -> Rows:
-    """(n, 2) codes and values of label and loss, of the n rows whose label is new."""
-    n = len(results.fresh)
-    codes = np.empty((2, n), np.int32)
-    values = np.empty((2, n))
-    for j, column in enumerate(_label_and_loss(task, results)):
-        values[j], codes[j] = read(column, found.streams[j].kind, found.bins[j], n)
-    return Rows(results.order[results.fresh], codes.T, values.T)
-
-
-def read_slices(total: int, coded: Sequence[tuple[int, Ints]], outcomes: Rows, results: Results) -> Rows:
-    """(n, `total`) losses, each under the slices that its row belongs to; `coded` holds, for every declared slice,
-    where its values begin and each row's value."""
-    n = len(outcomes)
-    codes = np.full((total, n), -1, np.int32)
-    values = np.full((total, n), np.nan)
-    for start, code in coded:
-        k = code[results.fresh]
-        mine = np.flatnonzero(k >= 0)
-        codes[start + k[mine], mine] = outcomes.codes[mine, 1]
-        values[start + k[mine], mine] = outcomes.values[mine, 1]
-    return Rows(outcomes.time_s, codes.T, values.T)

@@ -30,7 +30,7 @@ def window_drift(
     streams: list[Stream], bins: list[Bins], reference: Profile, current: Profile
 ) -> dict[str, dict[str, float]]:
     """PSI (debiased) and Jensen-Shannon distance of every stream of a window; of numbers also Kolmogorov-Smirnov and
-    Wasserstein, in standard deviations of the reference. Streams without rows have none."""
+    Wasserstein, in standard deviations of the reference. Streams without rows have none; pairs are too many to tell."""
     before, after = reference.counts[:, 1:], current.counts[:, 1:]
     rows = (before.sum(1) > 0) & (after.sum(1) > 0)
     psi, js = psi_all(before, after), statistics.jensen_shannon(before, after)
@@ -42,7 +42,8 @@ def window_drift(
     found: dict[str, dict[str, float]] = {}
     number = np.cumsum(numbers) - 1
     for j, stream in enumerate(streams):
-        if not rows[j] or (stream.name.startswith("missing/") and psi[j] < MISSING_TOLD):
+        quiet = stream.name.startswith("pair/") or (stream.name.startswith("missing/") and psi[j] < MISSING_TOLD)
+        if not rows[j] or quiet:
             continue
         each = found[stream.name] = {"psi": float(psi[j]), "js": float(js[j])}
         if numbers[j]:

@@ -29,7 +29,9 @@ from stream.windows.past import Counted
 from stream.windows.performance import Performance
 from stream.windows.reporting import Reporting
 from stream.windows.results import Results, add_performance, results_of
-from stream.windows.schema import SHARES, Outcomes, Schema
+from stream.windows.schema import SHARES, Schema
+from stream.windows.sources import outcomes
+from stream.windows.sources.outcomes import Outcomes
 from stream.windows.timeline import Slab
 
 OUTCOMES_PART: Final = 5
@@ -147,7 +149,7 @@ class Watcher:
     def _count_new_features(self, found: Schema, rows: PredictionRows) -> None:
         counted = self.state.new_features
         for name, column in rows.features.items():
-            if name not in found.features:
+            if name not in found.features.names:
                 key = name if name in counted or len(counted) < NEW_FEATURES_MAX else "others"
                 counted[key] = counted.get(key, 0) + columns.present(column)
 
@@ -163,10 +165,10 @@ class Watcher:
             counted = self.groups["predictions"].count(streams.part(part.start, part.stop))
             said += self.cohorts.predictions(columns.select_predictions(whole, part), counted, self.state.version)
             self.state.last_order = float(whole.order[part.stop - 1])
-        for i, outcomes in enumerate(self.state.collecting_outcomes):
-            results = results_of(self.model, outcomes)
+        for i, waiting in enumerate(self.state.collecting_outcomes):
+            results = results_of(self.model, waiting)
             self._into_windows(results)
-            self.state.collecting_outcomes[i] = columns.select_outcomes(outcomes, results.fresh)
+            self.state.collecting_outcomes[i] = columns.select_outcomes(waiting, results.fates)
 
     def _begin(self, whole: PredictionRows) -> Rows:
         """Learn what is normal; returns the reference as streams."""
@@ -176,7 +178,8 @@ class Watcher:
         group = self._fit("predictions", state.schema.streams, state.schema.bins, streams)
         start, end = float(whole.order[0]), float(whole.order[-1])
         cells = Cells({cell: part.merge(group.empty()) for cell, part in group.state.total.parts.items()})
-        digest = codec.digest(cells.total().counts.tobytes(), codec.canonical([start, end, state.schema.features]))
+        what = codec.canonical([start, end, state.schema.features.names])
+        digest = codec.digest(cells.total().counts.tobytes(), what)
         name = f"r-{words.moment(end)[:10]}-{digest[:6]}"
         state.reference = Reference(name, len(whole.order), start, end, cells)
         self._attach()
@@ -213,12 +216,12 @@ class Watcher:
             return
         coded = self._into_windows(results)
         if state.outcomes is None:
-            self._collect_outcomes(columns.select_outcomes(rows, results.fresh))
-        elif len(results.fresh):
-            streams = schema.read_outcomes(state.outcomes, self.model.task, results)
+            self._collect_outcomes(columns.select_outcomes(rows, results.fates))
+        elif len(results.fates):
+            streams = state.outcomes.read(results)
             self._show("outcomes", self.groups["outcomes"].count(streams), said)
             if "slices" in self.groups:
-                losses = schema.read_slices(len(state.outcomes.slice_streams), coded, streams, results)
+                losses = state.outcomes.read_slices(coded, streams, results)
                 self._show("slices", self.groups["slices"].count(losses), said)
 
     def _into_windows(self, results: Results) -> list[tuple[int, Ints]]:
@@ -228,10 +231,10 @@ class Watcher:
         self.cohorts.outcomes(results.event_time, results.first, results.delay_s, results.learners, coded)
         return coded
 
-    def _collect_outcomes(self, fresh: OutcomeRows) -> None:
-        """New labels for the losses' reference, which is whole once enough have come."""
+    def _collect_outcomes(self, new: OutcomeRows) -> None:
+        """New outcomes for the losses' reference, which is whole once enough have come."""
         state = self.state
-        state.collecting_outcomes.append(fresh)
+        state.collecting_outcomes.append(new)
         parts = state.collecting_outcomes
         if sum(len(part.order) for part in parts) < self.model.reference.first / OUTCOMES_PART:
             return
@@ -239,12 +242,12 @@ class Watcher:
         assert state.schema is not None and self.cohorts is not None
         whole = columns.join_outcomes(parts, [(0, len(part.order)) for part in parts])
         results = results_of(self.model, whole)
-        found = state.outcomes = schema.learn_outcomes(self.model, state.schema, results)
-        streams = schema.read_outcomes(found, self.model.task, results)
+        found = state.outcomes = outcomes.learn(self.model, state.schema.labels, results)
+        streams = found.read(results)
         self._fit("outcomes", found.streams, found.bins, streams)
         if found.slice_streams:
             coded = self.cohorts.slice_codes(results.slices, len(results.row))
-            losses = schema.read_slices(len(found.slice_streams), coded, streams, results)
+            losses = found.read_slices(coded, streams, results)
             self._fit("slices", found.slice_streams, found.slice_bins, losses)
 
     def _show(self, name: str, counted: Counted, said: Said) -> None:

@@ -11,7 +11,15 @@ from detectors.contract import Bins, Stream
 from stream.windows.profiles import Profile
 
 Severity: TypeAlias = Literal["information", "warning", "critical"]
-Kind: TypeAlias = Literal["data_quality", "covariate_drift", "prediction_drift", "label_drift", "concept_drift"]
+Kind: TypeAlias = Literal[
+    "data_quality",
+    "covariate_drift",
+    "prediction_drift",
+    "label_drift",
+    "concept_drift",
+    "label_delay",
+    "business_drift",
+]
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("information", "warning", "critical")
 
@@ -31,6 +39,13 @@ LOSS_WARNING: Final = 0.10
 LOSS_CRITICAL: Final = 0.50
 """Relative increase of the loss."""
 
+RATES: Final = {
+    "prediction": "positive predictions",
+    "unsure": "unsure predictions",
+    "unlabelled": "predictions whose label never came",
+}
+"""What the shares are shares of."""
+
 SCALE_RATIO: Final = 20.0
 """A mean that moves by this factor, with nearly all values beyond the reference's bins, is a changed unit."""
 
@@ -48,6 +63,7 @@ class Change(NamedTuple):
     before: Profile
     current: Profile
     newest: Profile
+    widest: Profile
     psi: float
 
 
@@ -72,7 +88,7 @@ def fault(change: Change) -> str | None:
     that are missing less often than before, or hardly more often, are a change and no fault."""
     name = change.stream.name.partition("/")[0]
     if name == "missing":
-        most = max(side.share(change.j) for side in (change.current, change.newest))
+        most = max(side.share(change.j) for side in sides(change))
         return "missing" if most - change.before.share(change.j) >= SHARE_GATE else None
     if name != "feature":
         return None
@@ -103,11 +119,18 @@ def kind(change: Change, broken: str | None) -> Kind:
     name = change.stream.name.partition("[")[0].partition("/")[0]
     kinds: dict[str, Kind] = {
         "feature": "covariate_drift",
+        "length": "covariate_drift",
         "missing": "covariate_drift",
+        "pair": "covariate_drift",
+        "distance": "covariate_drift",
         "score": "prediction_drift",
+        "unsure": "prediction_drift",
         "prediction": "prediction_drift",
         "label": "label_drift",
         "loss": "concept_drift",
+        "delay": "label_delay",
+        "unlabelled": "label_delay",
+        "value": "business_drift",
     }
     return kinds[name]
 
@@ -178,46 +201,83 @@ def summary(
 ) -> str:
     """One plain sentence with numbers.
 
-    >>> number(1234.5678), number(0.000123), percent(0.3125)
-    ('1235', '0.000123', '31%')
+    >>> number(1234.5678), number(0.000123), percent(0.3125), percent(0.0004)
+    ('1235', '0.000123', '31%', '0.04%')
     """
     where = " at " + ", ".join(place.values()) if place else ""
     when = f"since {short_moment(since)}"
     if impact is not None:
         return _loss_words(model, change, impact, where, when)
-    name = change.stream.name.partition("/")[2] or change.stream.name
-    now = change.newest if broken else change.current
-    missing = change.stream.name.startswith("missing/")
-    if missing:  # a burst may be over by the time that it is found
-        moves = [abs(side.share(change.j) - change.before.share(change.j)) for side in (change.current, change.newest)]
-        now = change.current if moves[0] > moves[1] else change.newest
-    mean, was = now.mean(change.j), change.before.mean(change.j)
-    numbers = f"{number(was)} → {number(mean)}"
-    size = f"PSI {change.psi:.2f}"
-    if missing:
-        return (
-            f"{model}: {name} missing {percent(change.before.share(change.j))} → {percent(now.share(change.j))} {when}"
-        )
+    said = _fault_words(change, broken) if broken else _drift_words(change)
+    return f"{model}: {said} {when}"
+
+
+def _fault_words(change: Change, broken: str) -> str:
+    name, now = _name(change), change.newest
     if broken == "unit":
-        return f"{model}: {name} looks as if its unit had changed: mean {numbers} {when}"
+        was, mean = change.before.mean(change.j), now.mean(change.j)
+        return f"{name} looks as if its unit had changed: mean {number(was)} → {number(mean)}"
     if broken == "constant":
-        return f"{model}: {name} has stood still at {number(mean)} {when}"
+        return f"{name} has stood still at {number(now.mean(change.j))}"
     if broken == "unseen":
-        share = now.share(change.j, change.bins.size - 1)
-        return f"{model}: {percent(share)} of {name} are categories that the reference did not have, {when}"
+        share = percent(now.share(change.j, change.bins.size - 1))
+        return f"{share} of {name} are categories that the reference did not have,"
+    return _missing_words(change)
+
+
+def _drift_words(change: Change) -> str:
+    group, name = change.stream.name.partition("/")[0], _name(change)
+    was, now = change.before.mean(change.j), change.current.mean(change.j)
+    means = f"{number(was)} → {number(now)}"
+    if group == "missing":
+        return _missing_words(change)
+    if group == "pair":
+        first, second = pair_of(change.stream.name)
+        return f"{first} and {second} hang together otherwise: correlation {was:.2f} → {now:.2f}"
+    if group == "distance":
+        return f"rows lie elsewhere as a whole: mean distance from the reference {means}"
+    if group == "delay":
+        return f"labels come after another time: mean {was / 3600:.3g} h → {now / 3600:.3g} h"
     if change.stream.kind == "categorical":
-        bin_number = _moved(change)
-        names = (*change.bins.categories, "other categories")
-        shares = (
-            f"{percent(change.before.share(change.j, bin_number))} → "
-            f"{percent(change.current.share(change.j, bin_number))}"
-        )
-        return f"{model}: {name} = {names[bin_number]} {shares} of the events ({size}) {when}"
+        return _category_words(change)
     if change.stream.kind == "rate":
-        shares = f"{percent(change.before.share(change.j))} → {percent(change.current.share(change.j))}"
-        verb = "positive predictions" if name == "prediction" else "positive labels"
-        return f"{model}: {verb} {shares} {when}"
-    return f"{model}: {name} has moved: mean {numbers} ({size}) {when}"
+        what = RATES.get(group, "positive labels")
+        return f"{what} {percent(change.before.share(change.j))} → {percent(change.current.share(change.j))}"
+    subject = f"length of {name}" if group == "length" else name
+    return f"{subject} has moved: mean {means} (PSI {change.psi:.2f})"
+
+
+def _missing_words(change: Change) -> str:
+    """The side that moved most: a burst may be over by the time that it is found."""
+    was = change.before.share(change.j)
+    now = max((side.share(change.j) for side in sides(change)), key=lambda share: abs(share - was))
+    return f"{_name(change)} missing {percent(was)} → {percent(now)}"
+
+
+def _category_words(change: Change) -> str:
+    moves = [abs(change.current.share(change.j, k) - change.before.share(change.j, k)) for k in range(change.bins.size)]
+    k = moves.index(max(moves))
+    name = (*change.bins.categories, "other categories")[k]
+    shares = f"{percent(change.before.share(change.j, k))} → {percent(change.current.share(change.j, k))}"
+    return f"{_name(change)} = {name} {shares} of the events (PSI {change.psi:.2f})"
+
+
+def sides(change: Change) -> tuple[Profile, Profile, Profile]:
+    """What came surely after the change, the newest rows, and all that may have come after it."""
+    return change.current, change.newest, change.widest
+
+
+def _name(change: Change) -> str:
+    return change.stream.name.partition("/")[2] or change.stream.name
+
+
+def pair_of(stream: str) -> list[str]:
+    """The features of a pair's stream.
+
+    >>> pair_of("pair/temp\u00d7humid")
+    ['temp', 'humid']
+    """
+    return stream.removeprefix("pair/").split("\u00d7")
 
 
 def _loss_words(model: str, change: Change, impact: Impact, where: str, when: str) -> str:
@@ -227,17 +287,12 @@ def _loss_words(model: str, change: Change, impact: Impact, where: str, when: st
     return f"{model} errs by {more}{where}: absolute error {number(impact.before)} → {number(impact.now)} {when}"
 
 
-def _moved(change: Change) -> int:
-    """The bin whose share has moved most."""
-    sizes = range(change.bins.size)
-    moves = [abs(change.current.share(change.j, k) - change.before.share(change.j, k)) for k in sizes]
-    return max(sizes, key=lambda k: moves[k])
-
-
 def number(value: float) -> str:
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def percent(share: float) -> str:
     points = 100 * share
+    if 0 < points < 0.1:
+        return f"{points:.1g}%"
     return f"{points:.1f}%" if 0 < points < 10 else f"{points:.0f}%"

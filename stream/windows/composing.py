@@ -1,0 +1,142 @@
+"""An alert in full, from an alarm and what stands around it. Owns what an alert holds; refuses to know which alerts are
+open."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from stream import codec
+from stream.events import Alert, RankedFeature, Since
+from stream.windows import causes, words
+from stream.windows.evidence import Found, Group
+from stream.windows.statistics import describe, psi_all
+from stream.windows.words import Change, Impact
+
+FEATURES_MAX: Final = 10
+"""Features named in an alert, the most changed first."""
+
+NEXT: Final = {
+    "data_quality": "look at the source of {name} first: learning from broken data spoils the model",
+    "covariate_drift": "check whether {name} has changed in the world or on its way; compare errors since then",
+    "prediction_drift": "compare with the features that changed; errors will tell once labels have come",
+    "label_drift": "check how labels are made, then retrain or adjust the threshold",
+    "label_delay": "look at what brings the labels: figures of late windows rest on those that came early",
+    "business_drift": "compare {name} by version and slice since then; the errors say whether the model is the cause",
+    "concept_drift": "start a challenger on examples since then, and compare it in shadow",
+}
+
+
+class Context(msgspec.Struct):
+    """What an alert says beside its own stream: the model, and the state of its other groups."""
+
+    model: str
+    version: str | None
+    reference_id: str | None
+    budget: str
+    features: dict[str, float]
+    """Debiased PSI of every feature since the change."""
+
+    slices: list[RankedFeature]
+    """For losses: slices that carry the increase, with their part of it."""
+
+    place: dict[str, str]
+    n: int
+    n_labelled: int
+
+
+def change_of(group: Group, found: Found, context: Context) -> Change:
+    """The change that an alarm speaks of: of its own stream; or, where features have changed that this stream is made
+    of, of the most changed one."""
+    j = found.alarm.stream
+    if causes.is_joint(found.alarm.name) and context.features:
+        names = [stream.name.partition("/")[2] for stream in group.state.streams]
+        moved = max(context.features, key=lambda name: (context.features[name], name))
+        if context.features[moved] >= words.PSI_GATE and moved in names:
+            j = names.index(moved)
+    psi = psi_all(found.before.counts[[j], 1:], found.current.counts[[j], 1:])
+    sides = found.before, found.current, found.newest, found.widest
+    return Change(group.state.streams[j], group.state.bins[j], j, *sides, float(psi[0]))
+
+
+def fingerprint_of(model: str, place: dict[str, str], stream: str) -> str:
+    return codec.digest(codec.canonical([model, place, stream]))
+
+
+def make(change: Change, found: Found, context: Context, causation: str | None) -> Alert:
+    """The alert of an alarm, in full; `causation` is the alert of broken data that stands, if one does."""
+    alarm, stream = found.alarm, change.stream.name
+    broken = words.fault(change)
+    kind = words.kind(change, broken)
+    impact = words.impact_of(change)
+    fingerprint = fingerprint_of(context.model, context.place, stream)
+    since = words.moment(alarm.since_s)
+    tail = codec.digest(fingerprint.encode(), repr((alarm.at_s, alarm.since_s)).encode())[:4]
+    where = ",".join(context.place.values()) or stream
+    name = stream.partition("/")[2] or stream
+    return Alert(
+        alert_id=f"{context.model}/{where}/{kind.removesuffix('_drift')}/{since}/{tail}",
+        fingerprint=fingerprint,
+        status="firing",
+        kind=kind,
+        severity=words.severity(change, broken, impact),
+        model=context.model,
+        summary=words.summary(context.model, change, broken, impact, context.place, alarm.since_s),
+        at=words.moment(alarm.at_s),
+        model_version=context.version,
+        slice=context.place,
+        stream=stream,
+        detector=found.detector,
+        features=rank(stream, kind, context),
+        statistics=describe(change),
+        evidence=_evidence(found, context, broken),
+        threshold=alarm.threshold,
+        reference_id=context.reference_id,
+        window={
+            "start": since, "end": words.moment(alarm.at_s), "n": context.n, "n_labelled": context.n_labelled,
+            "maturity": round(min(context.n_labelled / context.n, 1.0), 4) if context.n else 1.0,
+        },
+        since=Since(since, (words.moment(alarm.since_low_s), words.moment(alarm.since_high_s))),
+        impact=_impact(impact),
+        actions=[{"suggested": NEXT[kind].format(name=name)}],
+        causation_id=None if kind == "data_quality" else causation,
+    )  # fmt: skip
+
+
+def _evidence(found: Found, context: Context, broken: str | None) -> dict[str, Any]:
+    alarm = found.alarm
+    said: dict[str, Any] = {
+        "detector": found.detector,
+        "judge": alarm.judge,
+        "what": alarm.what,
+        "value": alarm.evidence,
+        "threshold": alarm.threshold,
+        "false_alarm_budget": context.budget,
+        **alarm.details,
+    }
+    return {**said, "fault": broken} if broken else said
+
+
+def _impact(impact: Impact | None) -> dict[str, Any] | None:
+    if impact is None:
+        return None
+    return {
+        "metric": impact.metric, "before": impact.before, "now": impact.now, "delta": impact.delta,
+        "interval": [impact.low, impact.high],
+    }  # fmt: skip
+
+
+def rank(stream: str, kind: str, context: Context) -> list[RankedFeature]:
+    """Who carries the change. The alarmed feature first, then others by debiased PSI, shares of their sum; for losses
+    the slices by their part of the increase, where there are slices."""
+    if kind == "concept_drift" and context.slices:
+        return context.slices[:FEATURES_MAX]
+    own = stream.partition("/")[2]
+    psi = {name: value for name, value in context.features.items() if value >= words.PSI_GATE or name == own}
+    if not psi and own:  # a pair of which neither has moved by itself, or values that are missing
+        names = words.pair_of(stream) if stream.startswith("pair/") else [own]
+        return [RankedFeature(name, 1.0 / len(names)) for name in names]
+    total = sum(psi.values())
+    order = sorted(psi, key=lambda name: (name != own, -psi[name], name))[:FEATURES_MAX]
+    return [RankedFeature(name, psi[name] / total if total else 0.0, {"psi": psi[name]}) for name in order]

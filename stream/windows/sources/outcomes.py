@@ -1,0 +1,99 @@
+"""What comes back from the world as streams: labels, losses, how late they are, whether they come at all, and what they
+are worth (F02, F04, F14, F16). Losses also by slice (F10).
+
+Rows are predictions whose fate has become known, the first time: labelled, implied or expired. Owns which streams there
+are; refuses to know how they are judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from detectors.contract import Bins, Kind, Rows, Stream
+from stream.config import Model, Task
+from stream.events import Column
+from stream.windows import columns
+from stream.windows.columns import Floats, Ints
+from stream.windows.results import Results
+from stream.windows.sources.outputs import prediction_kind
+from stream.windows.sources.reading import learn_bins, read
+
+LOSS_WEIGHT: Final = 3.0
+"""Against the label: a model that errs is what people want to know first."""
+
+OPERATIONS_WEIGHT: Final = 0.25
+"""Of the delay, and of the share without a label: they move grossly or not at all."""
+
+LOSS: Final = 1
+"""The place of the loss among the streams."""
+
+
+class Outcomes(msgspec.Struct):
+    """Streams of the outcomes and of the losses by slice; bins are learned from the first outcomes."""
+
+    task: Task
+    streams: list[Stream]
+    bins: list[Bins]
+    slice_streams: list[Stream]
+    slice_bins: list[Bins]
+
+    def read(self, results: Results) -> Rows:
+        """(n, d) codes and values of the rows whose fate is new."""
+        n = len(results.fates)
+        codes = np.empty((len(self.streams), n), np.int32)
+        values: Floats = np.empty((len(self.streams), n))
+        for j, stream in enumerate(self.streams):
+            values[j], codes[j] = read(column_of(self.task, stream.name, results), stream.kind, self.bins[j], n)
+        return Rows(results.order[results.fates], codes.T, values.T)
+
+    def read_slices(self, coded: Sequence[tuple[int, Ints]], outcomes: Rows, results: Results) -> Rows:
+        """(n, slices) losses, each under the slices that its row belongs to; `coded` holds, for every declared slice,
+        where its values begin and each row's value."""
+        n, total = len(outcomes), len(self.slice_streams)
+        codes = np.full((total, n), -1, np.int32)
+        values = np.full((total, n), np.nan)
+        for start, code in coded:
+            k = code[results.fates]
+            mine = np.flatnonzero(k >= 0)
+            codes[start + k[mine], mine] = outcomes.codes[mine, LOSS]
+            values[start + k[mine], mine] = outcomes.values[mine, LOSS]
+        return Rows(outcomes.time_s, codes.T, values.T)
+
+
+def learn(model: Model, labels: Sequence[dict[str, str]], results: Results) -> Outcomes:
+    """What the first outcomes show; `labels` are the slice values in words."""
+    kind: Kind = "numeric" if model.task == "regression" else "loss"
+    streams = [
+        Stream("label", prediction_kind(model)),
+        Stream("loss", kind, LOSS_WEIGHT),
+        Stream("delay", "numeric", OPERATIONS_WEIGHT),
+        Stream("unlabelled", "rate", OPERATIONS_WEIGHT),
+    ]
+    worth = sorted(name for name, column in results.values.items() if column.words is None)
+    streams += [Stream(f"value/{name}", "numeric", 1.0 / len(worth)) for name in worth]
+    bins = [learn_bins(stream, column_of(model.task, stream.name, results) or NOTHING) for stream in streams]
+    names = [",".join(f"{name}={value}" for name, value in each.items()) for each in labels]
+    by_slice = [Stream(f"loss[{name}]", kind) for name in names]
+    return Outcomes(model.task, streams, bins, by_slice, [bins[LOSS]] * len(by_slice))
+
+
+NOTHING: Final = Column(np.zeros(0))
+
+
+def column_of(task: Task, stream: str, results: Results) -> Column | None:
+    """The stream's column, of the rows whose fate is new."""
+    fates = results.fates
+    if stream == "label":
+        return columns.take(results.words if task == "multiclass" else Column(results.label), fates)
+    if stream == "loss":
+        return Column(results.loss[fates])
+    if stream == "delay":
+        return Column(results.delay[fates])
+    if stream == "unlabelled":
+        return Column(np.isnan(results.delay[fates]).astype(np.float64))
+    found = results.values.get(stream.removeprefix("value/"))
+    return None if found is None else columns.take(found, fates)
