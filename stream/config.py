@@ -131,11 +131,16 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Windows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Reporting windows: event time (`every`), merged until they hold `min_events`; or a number of events."""
+    """Reporting windows: event time (`every`, an hour where nothing is said), merged until they hold `min_events`; or a
+    number of events."""
 
-    every: Duration | None = Duration(3600.0)
+    every: Duration | None = None
     events: int | None = None
     min_events: int = 200
+
+    def __post_init__(self) -> None:
+        if self.every is None and self.events is None:
+            msgspec.structs.force_setattr(self, "every", Duration(3600.0))
 
 
 class Implicit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -293,7 +298,7 @@ def _cross_check(config: Config, faults: list[str]) -> None:
         faults.append("models: name at least one model")
     for name, model in config.models.items():
         at = f"models.{name}"
-        if (model.windows.every is None) == (model.windows.events is None):
+        if model.windows.every is not None and model.windows.events is not None:
             faults.append(f"{at}.windows: give either every (event time) or events (a number)")
         implicit = model.labels.implicit
         if implicit and implicit.after > model.labels.horizon:

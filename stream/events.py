@@ -241,6 +241,15 @@ class Alert(msgspec.Struct, kw_only=True, omit_defaults=True):
     schema_version: int = 1
 
 
+class Expectation(msgspec.Struct, omit_defaults=True):
+    """A metric before its labels: `estimated` as if none had come, `combined` with those that have, each [value, low,
+    high] with 95 % between; `disagreement`: labels against estimate in standard errors, beyond 3 it is wrong."""
+
+    estimated: list[float]
+    combined: list[float]
+    disagreement: float | None = None
+
+
 class Window(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A reporting window of one model, learner version and slice. Sent when it closes and again when its labels have
     matured; the later one replaces the earlier. `maturity` is the share of its predictions whose fate is known."""
@@ -256,6 +265,7 @@ class Window(msgspec.Struct, kw_only=True, omit_defaults=True):
     maturity: float = 0.0
     final: bool = False
     metrics: dict[str, float] = {}
+    expected: dict[str, Expectation] = {}
     drift: dict[str, dict[str, float]] = {}
     prediction_mean: float | None = None
     delay_median_s: float | None = None

@@ -19,9 +19,11 @@ from stream.windows import reporting, schema
 from stream.windows.cells import QUARTER_S, Cells
 from stream.windows.columns import Floats, Ints
 from stream.windows.evidence import Group
+from stream.windows.expected import Expected
 from stream.windows.past import Counted
 from stream.windows.profiles import Profile
 from stream.windows.reporting import Open, Outcome, Reporting
+from stream.windows.results import numbers_of, read_values
 from stream.windows.schema import Schema, SliceIndex
 from stream.windows.statistics import window_drift
 
@@ -30,11 +32,13 @@ class Cohorts:
     """The windows of one model whose reference is known. State is the Reporting that it is given."""
 
     def __init__(
-        self, name: str, model: Model, state: Reporting, found: Schema, group: Group, reference: Cells
-    ) -> None:
+        self, name: str, model: Model, state: Reporting, expected: Expected, found: Schema, group: Group,
+        reference: Cells,
+    ) -> None:  # fmt: skip
         self.name = name
         self.model = model
         self.state = state
+        self.expected = expected
         self.schema = found
         self.group = group
         self.reference = reference
@@ -54,6 +58,7 @@ class Cohorts:
         start, n = 0, len(rows.order)
         numbers = rows.prediction.words is None and self.model.task != "multiclass"
         value = np.where(np.isnan(rows.prediction.values), 0.0, rows.prediction.values) if numbers else np.zeros(n)
+        said_values, score = read_values(self.model, rows.prediction), numbers_of(rows.score)
         slices = self.slice_codes(schema.slice_columns(rows), n) if self.schema.slices else []
         events = self.model.windows.events
         while start < n:
@@ -65,6 +70,7 @@ class Cohorts:
             place = self.state.place(rows.event_time[part])
             self.state.add_predictions(place, value[part], [(at, code[part]) for at, code in slices])
             self._profile(place, counted, start, end)
+            self._expect(place, score[part], said_values[part])
             last.version = version
             if end == start or (events is not None and last.n >= events):
                 boundary = math.nextafter(float(rows.order[max(end - 1, 0)]), math.inf)
@@ -83,6 +89,9 @@ class Cohorts:
             return
         place = self.state.place(event_time)
         self.state.add_outcomes(self.model, place, fates, delay_s, learners, slices)
+        for w in np.unique(place[place >= 0]).tolist():
+            window = self.state.windows[w]
+            self.expected.labelled(window, Outcome(*(x[place == w] for x in learners["champion"])))
 
     def close(self, progress: float, last_order: float) -> list[Window]:
         """Predictions before `progress` are known, the last at `last_order`: close the window that ends between."""
@@ -114,15 +123,22 @@ class Cohorts:
         """Windows whose labels have come, or can come no more: those that ended by `before`."""
         said: list[Window] = []
         for window in self.state.matured(before):
-            said += reporting.events_of(self.name, self.model, window, self.schema.labels)
+            said += self._told(window)
         return said
+
+    def _told(self, window: Open) -> list[Window]:
+        """The window as events. Once all its fates are known, what was expected of it is history, and kept as told."""
+        if window.expected is not None:
+            window.expectation = self.expected.figures(window)
+            window.expected = None if window.final else window.expected
+        return reporting.events_of(self.name, self.model, window, self.schema.labels)
 
     def _aligned(self, event_time: float) -> float:
         every = self.model.windows.every
         return event_time if every is None else math.floor(event_time / every) * float(every)
 
     def _open(self, start: float) -> None:
-        self.state.open(start, len(self.schema.labels))
+        self.expected.open(self.state.open(start, len(self.schema.labels)))
 
     def _close(self, window: Open, end: float) -> list[Window]:
         assert window.cells is not None
@@ -132,7 +148,13 @@ class Cohorts:
         window.cells = None
         window.end, window.closed, window.changed = end, True, False
         window.final = window.fates >= window.n
-        return reporting.events_of(self.name, self.model, window, self.schema.labels)
+        return self._told(window)
+
+    def _expect(self, place: Ints, score: Floats, prediction: Floats) -> None:
+        """Count predictions into what is expected of their windows."""
+        for w in np.unique(place[place >= 0]).tolist():
+            mine = place == w
+            self.expected.seen(self.state.windows[w], score[mine], prediction[mine])
 
     def _profile(self, place: Ints, counted: Counted, start: int, end: int) -> None:
         windows = self.state.windows

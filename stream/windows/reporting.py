@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from stream.config import Model
-from stream.events import Window
+from stream.events import Expectation, Window
 from stream.windows import performance
 from stream.windows.cells import Cells
 from stream.windows.columns import Floats, Ints
@@ -53,6 +53,9 @@ class Open(msgspec.Struct):
     version: str | None = None
     sums: dict[str, np.ndarray] = {}
     slice_sums: np.ndarray | None = None
+    meaning: int = -1
+    expected: np.ndarray | None = None
+    expectation: dict[str, Expectation] = {}
     drift: dict[str, dict[str, float]] = {}
     closed: bool = False
     final: bool = False
@@ -209,6 +212,7 @@ def events_of(model_name: str, model: Model, window: Open, labels: list[dict[str
                 model_version=window.version if champion else None,
                 n_labelled=int(total[0]) if total is not None else 0,
                 metrics=performance.metrics(model.task, total) if total is not None else {},
+                expected=window.expectation if champion else {},
                 drift=window.drift if champion else {},
                 prediction_mean=mean,
                 delay_median_s=delay_median_s(window.delays) if champion else None,

@@ -44,20 +44,20 @@ def results_of(model: Model, rows: OutcomeRows) -> Results:
     n = len(rows.order)
     corrected = np.flatnonzero(rows.status == CORRECTED)
     index: Ints = np.arange(n) if not len(corrected) else np.concatenate([np.arange(n), corrected])
-    label = _read(model, rows.label)
-    prediction = _read(model, rows.prediction)
+    label = read_values(model, rows.label)
+    prediction = read_values(model, rows.prediction)
     both, sign = label, np.ones(len(index))
     first = (rows.status != CORRECTED).astype(np.int64)
     delay_s, event_time, slices = rows.delay_s, rows.event_time, rows.slices
     if len(corrected):
-        both = np.concatenate([label, _read(model, rows.previous)[corrected]])
+        both = np.concatenate([label, read_values(model, rows.previous)[corrected]])
         sign[n:] = -1.0
         first = np.concatenate([first, np.zeros(len(corrected), np.int64)])
         delay_s, event_time = rows.delay_s[index], rows.event_time[index]
         slices = {name: columns.take(column, index) for name, column in rows.slices.items()}
-    learners = {"champion": Outcome(both, prediction[index], _numbers(rows.score)[index], sign)}
+    learners = {"champion": Outcome(both, prediction[index], numbers_of(rows.score)[index], sign)}
     for name, (said, score, _) in rows.votes.items():
-        learners[name] = Outcome(both, _read(model, said)[index], _numbers(score)[index], sign)
+        learners[name] = Outcome(both, read_values(model, said)[index], numbers_of(score)[index], sign)
     fates = np.flatnonzero(rows.status != CORRECTED)
     loss = losses(model, label, prediction)
     return Results(
@@ -73,14 +73,14 @@ def losses(model: Model, label: Floats, prediction: Floats) -> Floats:
     return np.where(np.isnan(label) | np.isnan(prediction), np.nan, label != prediction)
 
 
-def _numbers(column: Column) -> Floats:
+def numbers_of(column: Column) -> Floats:
     return column.values if column.words is None else np.full(len(column.values), np.nan)
 
 
-def _read(model: Model, column: Column) -> Floats:
+def read_values(model: Model, column: Column) -> Floats:
     """Values as numbers; classes as 48 bits of their word's hash, which is all that comparing them needs."""
     if model.task != "multiclass":
-        return _numbers(column)
+        return numbers_of(column)
     text = columns.as_text(column)
     table = np.array([*(float(xxhash.xxh3_64_intdigest(word.encode()) >> 16) for word in text.words or ()), np.nan])
     return np.asarray(table[text.values])

@@ -25,6 +25,7 @@ from stream.windows.cohorts import Cohorts, segments
 from stream.windows.columns import Ints
 from stream.windows.context import context_of
 from stream.windows.evidence import Group, GroupState, budget_of, seed_of
+from stream.windows.expected import Expected
 from stream.windows.past import Counted
 from stream.windows.performance import Performance
 from stream.windows.reporting import Reporting
@@ -61,6 +62,7 @@ class WatcherState(msgspec.Struct):
     """Everything of one model's watcher; configuration apart."""
 
     performance: Performance
+    expected: Expected
     reporting: Reporting = msgspec.field(default_factory=Reporting)
     book: Book = msgspec.field(default_factory=Book)
     collecting: list[PredictionRows] = []
@@ -90,7 +92,7 @@ class Watcher:
         self.given = reference
         self.groups: dict[str, Group] = {}
         self.cohorts: Cohorts | None = None
-        self.state = WatcherState(Performance(model.task))
+        self.state = WatcherState(Performance(model.task), Expected(model.task, model.reference.first))
 
     def slab(self, slab: Slab) -> Said:
         """Take the next rows of the canonical order, return what they cause."""
@@ -189,7 +191,9 @@ class Watcher:
         state = self.state
         if state.schema is not None and state.reference is not None:
             group, cells = self.groups["predictions"], state.reference.cells
-            self.cohorts = Cohorts(self.name, self.model, state.reporting, state.schema, group, cells)
+            self.cohorts = Cohorts(
+                self.name, self.model, state.reporting, state.expected, state.schema, group, cells
+            )  # fmt: skip
 
     def _fit(self, name: str, streams: list[Any], bins: list[Any], rows: Rows) -> Group:
         budget, seed = budget_of(self.model.false_alarms, self._share(name)), seed_of(self.name, name)
@@ -207,6 +211,8 @@ class Watcher:
         state.expired += int((rows.status == EXPIRED).sum())
         results = results_of(self.model, rows)
         add_performance(state.performance, self.model, rows, results)
+        first = self.model.reference.first // OUTCOMES_PART
+        state.expected.taught(results.learners["champion"], results.fates, first, state.reporting.windows)
         if self.cohorts is None:
             if state.outcomes_kept < OUTCOMES_KEPT * self.model.reference.first:
                 state.collecting_outcomes.append(rows)
