@@ -1,7 +1,8 @@
 """Detectors by name. Knows how each is made; nothing of what it does.
 
-Names: `auto`, `counts`, `season`, River's (`ADWIN`, `DDM`, ...), entry points of the group `tidegate.detectors`, or
-the path of a class that is called with (streams, budget, seed, **parameters) and keeps `contract.Detector`.
+Names: `auto`, `blocks`, `counts`, `season`, River's (`ADWIN`, `DDM`, ...), entry points of the group
+`tidegate.detectors`, or the path of a class that is called with (streams, budget, seed, **parameters) and keeps
+`contract.Detector`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, TypeAlias
 
 from detectors import river
 from detectors.auto import Auto
+from detectors.blocks import Blocks
 from detectors.contract import Budget, Detector, Stream
 from detectors.counts import Counts
 from detectors.season import Season
@@ -22,7 +24,7 @@ from detectors.season import Season
 Maker: TypeAlias = Callable[..., Detector]
 
 GROUP = "tidegate.detectors"
-OWN: Mapping[str, Maker] = {"auto": Auto, "counts": Counts, "season": Season}
+OWN: Mapping[str, Maker] = {"auto": Auto, "blocks": Blocks, "counts": Counts, "season": Season}
 METHODS = ("fit", "update", "snapshot", "restore", "status")
 
 

@@ -13,6 +13,9 @@ from detectors.contract import Kind
 
 Floats = NDArray[np.float64]
 
+PHI_UNITS = 256.0
+"""A sum of 4,096 scores in such units still fits the 24 bits of a 32-bit number."""
+
 CATEGORIES_FOLLOWED = 20
 CATEGORY_SHARE_MIN = 0.002
 TOLERANCE = 0.05
@@ -71,3 +74,24 @@ def tolerance(p: Floats, kind: Kind) -> float:
     rate = float(p[-1])
     raised = min(1.0, RATE_TOLERANCE * rate)
     return min(TOLERANCE, float(2 * np.arcsin(np.sqrt(raised)) - 2 * np.arcsin(np.sqrt(rate))))
+
+
+def every(p: Floats, kind: Kind, names: Sequence[str]) -> Series:
+    """As `of`, but with a series for each category, weight 0 for the rare: the same series whatever p is.
+
+    phi is rounded to a power of two, so that sums of it are exact and equal blocks stay equal to the last digit.
+    """
+    few = of(p, kind, names)
+    phi = np.round(few.phi * PHI_UNITS) / PHI_UNITS
+    if kind != "categorical":
+        return few._replace(phi=phi)
+    size = len(p)
+    weights = np.zeros(size)
+    weights[list(few.bins)] = few.weights
+    words = tuple(f"share of {name}" for name in names)
+    return Series(np.eye(size), weights, np.ones(size, np.bool_), words, tuple(range(size)))
+
+
+def number(kind: Kind, size: int) -> int:
+    """How many series `every` makes of a stream with so many bins."""
+    return {"numeric": 2 + len(bets.QUARTERS), "categorical": size}.get(kind, 1)

@@ -93,7 +93,7 @@ def test_a_users_class_and_an_entry_point_are_detectors(monkeypatch: pytest.Monk
     [
         ("adwim", {}, "did you mean 'ADWIN'"),
         ("Counts", {}, "did you mean 'counts'"),
-        ("zzz", {}, "Known: auto, counts, season, ADWIN"),
+        ("zzz", {}, "Known: auto, blocks, counts, season, ADWIN"),
         ("KSWIN", {}, "give it a seed"),
         ("ADWIN", {"delt": 1}, "ADWIN has no parameter delt; it has delta"),
         ("ADWIN", {"only": ["c"]}, "cannot watch c; it can watch a, b"),

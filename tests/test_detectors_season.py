@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from detectors import binning, days, gross, registry, series
 from detectors.calendar import DAY_S, PARTS, Moment
@@ -250,19 +251,34 @@ def test_rare_losses_have_a_relative_tolerance() -> None:
 def test_auto_takes_the_season_where_the_reference_spans_days() -> None:
     """F08"""
     names = [Stream("r", "rate")]
-    bins = [Bins(edges=(0.5,))]
     codes = np.zeros((200, 1), np.int32)
-    for spacing_s, chosen in ((1.0, "counts: watching"), (900.0, "season: learning the season: 2 of 28 days")):
+    for spacing_s, chosen in (
+        (1.0, "counts for 1 of 1 streams, as their rows could come in any order: watching"),
+        (900.0, "season for 1 of 1 streams, as the reference spans days: learning the season: 2 of 28 days"),
+    ):
         detector = registry.make("auto", {}, names, ONE_A_MONTH, 1)
-        assert (
-            detector.status() == "not fitted"
-            and detector.update(Rows(streams.each_second(200), codes, codes * 1.0)) == []
-        )
-        detector.fit(bins, Rows(streams.MONDAY_S + spacing_s * np.arange(200.0), codes, codes * 1.0))
+        whole = Rows(streams.MONDAY_S + spacing_s * np.arange(200.0), codes, codes * 1.0)
+        assert detector.status() == "not fitted" and detector.update(whole) == []
+        detector.fit([Bins(edges=(0.5,))], whole)
         assert detector.status() == chosen
         again = registry.make("auto", {}, names, ONE_A_MONTH, 1)
         again.restore(detector.snapshot())
         assert again.status() == chosen and again.snapshot() == detector.snapshot()
+
+
+@pytest.mark.parametrize("rows_resemble", [False, True])
+def test_hours_of_the_day_are_no_alarms_whether_or_not_rows_resemble_each_other(rows_resemble: bool) -> None:
+    """F05 F08: fifty streams, a daily season of one sd (or an AR(1) of 0.5 over it); 40 days at 25 alarms accepted."""
+    draw = np.random.default_rng(16)
+    n, d = 70 * A_DAY, 50
+    time_s = streams.MONDAY_S + np.arange(n) * DAY_S / A_DAY
+    values = draw.normal(size=(n, d))
+    if rows_resemble:
+        values = lfilter([0.75**0.5], [1.0, -0.5], values, axis=0)
+    values += np.sin(2 * np.pi * time_s / DAY_S)[:, None]
+    names = [Stream(f"s{j}", "numeric") for j in range(d)]
+    detector = Season(names, Budget(25, seconds=42 * DAY_S), 2)
+    demand_budget(len(watched(detector, names, values, time_s)), 2 * 25)
 
 
 def test_states_that_do_not_fit_are_refused() -> None:
