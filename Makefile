@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+FROUROS := build/frouros
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint types setup bench-throughput lock clean need-kafka
+.PHONY: help demo demo-kafka test lint types setup bench-throughput bench-detection lock clean need-kafka
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +29,14 @@ types: setup ## mypy, strict
 
 bench-throughput: setup need-kafka ## a million events: replay and Kafka beside a bare consumer; build/throughput.json
 	@$(BIN)/python -m benchmarks.throughput --out build/throughput.json $(BENCH_ARGS)
+
+bench-detection: setup $(FROUROS) ## false alarms and delays beside River, Frouros, KS and PSI; build/detection.json (BENCH_ARGS=--quick)
+	@PYTHONPATH=$(FROUROS) OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.detection --out build/detection.json $(BENCH_ARGS)
+
+# Frouros pins a NumPy older than River needs, but works with newer ones: it goes into a folder of its own, unpinned.
+$(FROUROS): $(VENV)/installed
+	@$(PIP) install --no-deps --target $@ frouros==0.9.0 'tqdm>=4.66'
+	@touch $@
 
 setup: $(VENV)/installed ## the development environment in .venv, as locked in requirements-dev.txt
 

@@ -48,6 +48,16 @@ def uniforms(stream_keys: NDArray[np.uint64], counter: int, count: int) -> NDArr
     return ((bits >> _11).astype(np.float64) + 0.5) * 2.0**-53
 
 
+def of_rows(row_key: int, *columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) numbers in (0, 1), never 0 or 1, of rows that are known by what their (n,) columns hold, bit by bit: rows
+    that are alike share one, so the columns must tell rows apart."""
+    mixed = np.full(len(columns[0]), row_key, np.uint64)
+    for column in columns:
+        bits = np.ascontiguousarray(column, np.float64).view(np.uint64)
+        mixed = _mix(mixed ^ _mix(bits + _GOLDEN))
+    return ((mixed >> _11).astype(np.float64) + 0.5) * 2.0**-53
+
+
 def generator(seed: int, *names: str | int) -> np.random.Generator:
     """A generator of its own for rare draws."""
     return np.random.Generator(np.random.Philox(key=key(seed, *names)))

@@ -7,19 +7,17 @@ shapes, units and names.
 
 from __future__ import annotations
 
-import difflib
 import re
-import types
 import typing
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import yaml
 
-from stream import codec, limits, targets
+from stream import codec, inputs, limits, targets
 from stream.errors import ConfigError
+from stream.tree import build
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*$")
@@ -177,6 +175,15 @@ class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pause_on_data_quality: bool = True
 
 
+class Fairness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Groups of people, by feature or tag (or several, crossed), that a binary model should treat alike. `gap`: the
+    difference of rates that is tolerated; `min_events`: rows below which a group's rate is not compared."""
+
+    groups: list[str | list[str]]
+    gap: float = 0.1
+    min_events: int = 100
+
+
 Task: TypeAlias = Literal["binary", "multiclass", "regression"]
 
 
@@ -188,6 +195,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     reference: Reference = Reference()
     windows: Windows = Windows()
     slices: list[str | list[str]] = []
+    fairness: Fairness | None = None
+    constraints: str | None = None
+    """A file of what values may be, by feature (`tidegate constraints` writes one); else they are learned from the
+    reference."""
     labels: Labels = Labels()
     detectors: list[DetectorSpec] = msgspec.field(default_factory=lambda: [LearnerSpec("auto", {})])
     """`auto` is the calibrated default. Others (ADWIN on the loss, say) run beside it, outside the budget."""
@@ -195,6 +206,13 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     examples: bool = True
     """Send predictions joined with their labels to the examples topic. A model that learns needs them; one that is only
     watched costs less without (see benchmarks/throughput.py)."""
+
+    @property
+    def sliced(self) -> list[list[str]]:
+        """The columns of every slice: those of `slices`, then groups of `fairness` that are not among them."""
+        groups = self.fairness.groups if self.fairness else []
+        found = [[entry] if isinstance(entry, str) else entry for entry in [*self.slices, *groups]]
+        return [entry for i, entry in enumerate(found) if i < len(self.slices) or entry not in found[:i]]
 
 
 class EventTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -285,7 +303,7 @@ def parse(text: str, source: str = "configuration") -> Config:
         where = f"line {mark.line + 1}: " if mark else ""
         raise ConfigError(source, [f"{where}not YAML: {getattr(error, 'problem', None) or error}"]) from error
     faults: list[str] = []
-    built = _struct(Config, tree, "", faults)
+    built = build(Config, tree, "", faults)
     if built is not None and not faults:
         _cross_check(built, faults)
     if faults:
@@ -303,89 +321,14 @@ def _cross_check(config: Config, faults: list[str]) -> None:
         implicit = model.labels.implicit
         if implicit and implicit.after > model.labels.horizon:
             faults.append(f"{at}.labels.implicit.after: must not exceed labels.horizon")
+        if model.fairness and model.task != "binary":
+            faults.append(f"{at}.fairness: groups are compared by rates of a binary task, and this is {model.task}")
+        if model.fairness and not (model.fairness.groups and 0 <= model.fairness.gap <= 0.9):
+            faults.append(f"{at}.fairness: give at least one of groups, and a gap from 0 to 0.9")
         if model.learn and model.learn.policy != "off" and not model.examples:
             faults.append(f"{at}.examples: must not be false, for the model learns from them")
         if model.learn and "champion" in model.learn.challengers:
             faults.append(f"{at}.learn.challengers.champion: the name is taken; call the challenger something else")
     faults.extend(targets.faults(config.deliver, config.models))
-    entry = config.input
-    if entry and entry.model not in config.models:
-        close = difflib.get_close_matches(entry.model, config.models, 1)
-        faults.append(f"input.model: no model {entry.model!r} under models" + _did_you_mean(close))
-    if entry:
-        delay = entry.label_delay
-        given = [delay.events, delay.time, delay.column, delay.exponential]
-        if sum(x is not None for x in given) != 1:
-            faults.append("input.label_delay: give exactly one of events, time, column, exponential")
-        if delay.exponential is not None and delay.seed is None:
-            faults.append("input.label_delay.seed: random delays need a seed, so that a replay repeats")
-        if (entry.event_time.column is None) == (entry.event_time.start is None):
-            faults.append("input.event_time: give either column, or start and step")
-        if entry.event_time.start is not None and entry.event_time.step is None:
-            faults.append("input.event_time.step: missing; write 1m, say")
-        learn = config.models[entry.model].learn if entry.model in config.models else None
-        if entry.prediction is None and (learn is None or learn.policy == "off"):
-            faults.append("input.prediction: null means that the champion predicts, but the model does not learn")
-
-
-def _did_you_mean(close: list[str]) -> str:
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _struct(kind: type[msgspec.Struct], tree: Any, path: str, faults: list[str]) -> Any:
-    """Build a struct field by field, so that one fault does not hide the next."""
-    if not isinstance(tree, dict):
-        faults.append(f"{path or 'the file'}: expected a mapping, found {_kind_of(tree)}")
-        return None
-    hints = typing.get_type_hints(kind)
-    prefix = f"{path}." if path else ""
-    for key in tree:
-        if key not in hints:
-            close = difflib.get_close_matches(str(key), hints, 1)
-            faults.append(f"{prefix}{key}: unknown setting" + _did_you_mean(close))
-    values: dict[str, Any] = {}
-    for field in msgspec.structs.fields(kind):
-        if field.name in tree:
-            values[field.name] = _value(hints[field.name], tree[field.name], prefix + field.name, faults)
-        elif field.required:
-            faults.append(f"{prefix}{field.name}: missing")
-    try:
-        return kind(**values)
-    except TypeError:  # a required field is missing, which has been said
-        return None
-
-
-def _kind_of(tree: Any) -> str:
-    return "nothing" if tree is None else f"{type(tree).__name__} {tree!r}"
-
-
-def _value(hint: Any, tree: Any, path: str, faults: list[str]) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if tree is None and type(None) in arguments:
-            return None
-        inner = [a for a in arguments if a is not type(None)]
-        if len(inner) == 1:
-            return _value(inner[0], tree, path, faults)
-    if isinstance(hint, type) and issubclass(hint, msgspec.Struct) and hint is not FalseAlarms:
-        return _struct(hint, tree, path, faults)
-    if origin is dict and isinstance(tree, dict):
-        return {str(key): _value(arguments[1], value, f"{path}.{key}", faults) for key, value in tree.items()}
-    if origin is list and isinstance(tree, list):
-        return [_value(arguments[0], value, f"{path}[{i}]", faults) for i, value in enumerate(tree)]
-    if hasattr(hint, "read"):
-        try:
-            return hint.read(tree)
-        except ValueError as error:
-            faults.append(f"{path}: {error}")
-            return None
-    if isinstance(tree, datetime) and hint is str:  # YAML reads a bare timestamp as one
-        return tree.isoformat()
-    if isinstance(tree, (float, int)) and hint is str:
-        faults.append(f"{path}: expected text, found {tree!r}; put it in quotes")
-        return None
-    try:
-        return msgspec.convert(tree, hint)
-    except msgspec.ValidationError as error:
-        faults.append(f"{path}: {str(error)[0].lower()}{str(error)[1:]}")
-        return None
+    if config.input is not None:
+        faults.extend(inputs.faults(config.input, config.models))

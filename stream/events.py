@@ -215,7 +215,7 @@ class Alert(msgspec.Struct, kw_only=True, omit_defaults=True):
     status: Literal["firing", "revised", "suppressed", "acknowledged", "resolved"]
     kind: Literal[
         "data_quality", "covariate_drift", "prediction_drift", "label_drift", "concept_drift", "label_delay",
-        "business_drift", "operations",
+        "business_drift", "fairness", "operations",
     ]  # fmt: skip
     severity: Literal["information", "warning", "critical"]
     model: str
@@ -250,6 +250,15 @@ class Expectation(msgspec.Struct, omit_defaults=True):
     disagreement: float | None = None
 
 
+class Calibration(msgspec.Struct, omit_defaults=True):
+    """Whether scores mean what they say: expected calibration error without what chance gives, and with it; `bins` are
+    [mean score, share that came true, rows]."""
+
+    ece: float
+    ece_plain: float
+    bins: list[tuple[float, float, int]]
+
+
 class Window(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A reporting window of one model, learner version and slice. Sent when it closes and again when its labels have
     matured; the later one replaces the earlier. `maturity` is the share of its predictions whose fate is known."""
@@ -269,6 +278,10 @@ class Window(msgspec.Struct, kw_only=True, omit_defaults=True):
     drift: dict[str, dict[str, float]] = {}
     prediction_mean: float | None = None
     delay_median_s: float | None = None
+    calibration: Calibration | None = None
+    fairness: dict[str, dict[str, dict[str, Any]]] = {}
+    """Of the champion, by declared group and measure: `gap` (or `ratio`), its 95 % interval `low` and `high`, the
+    groups `worst` and `best` at its ends, and those `left_out` for too few rows."""
 
 
 class Command(msgspec.Struct, kw_only=True, omit_defaults=True):

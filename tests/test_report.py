@@ -12,7 +12,7 @@ import pytest
 
 from stream import config
 from stream.runtime.replay import replay
-from stream.surface import figures, report, summary
+from stream.surface import canvas, figures, report, summary
 
 CONFIG = """
 models:
@@ -117,5 +117,5 @@ def test_figures_are_plain_and_pure(document: Document) -> None:
 
 
 def test_a_moving_mean_is_weighted() -> None:
-    assert figures.smooth([1.0, 0.0, 0.0], [1, 3, 0]) == [1.0, 0.25, 0.25]
-    assert figures.smooth([0.5], [0]) == [0.5]
+    assert canvas.smooth([1.0, 0.0, 0.0], [1, 3, 0]) == [1.0, 0.25, 0.25]
+    assert canvas.smooth([0.5], [0]) == [0.5]

@@ -89,6 +89,8 @@ class Stream:
             votes={
                 name: (pick(said, rows), Column(np.full(len(rows), np.nan)), one) for name, said in self.votes.items()
             },
+            sample={name: pick(values, rows) for name, values in self.features.items()},
+            sampled=np.arange(len(rows), dtype=np.int32),
         )
 
 

@@ -48,7 +48,6 @@ class Rules:
         flush_s = FLUSH_S_BY_EVENTS
         if model.windows.every:
             flush_s = min(float(model.windows.every) / FLUSHES_PER_WINDOW, FLUSH_S_MAX)
-        declared = [[entry] if isinstance(entry, str) else entry for entry in model.slices]
         made = cls(
             index=index,
             name=name,
@@ -61,7 +60,7 @@ class Rules:
             implicit_label=implicit.label if implicit else 0,
             implicit_value=0.0,
             flush_s=flush_s,
-            slices=tuple(dict.fromkeys(name for entry in declared for name in entry)),
+            slices=tuple(dict.fromkeys(name for entry in model.sliced for name in entry)),
             examples=model.examples,
         )
         try:

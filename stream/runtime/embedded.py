@@ -38,7 +38,7 @@ from stream.contract import (
 from stream.events import Command, Example, Heartbeat
 from stream.joining.partition import partition_of
 from stream.ledger import Ledger
-from stream.runtime import references
+from stream.runtime import constraints, references
 from stream.runtime.feed import Item
 from stream.runtime.stages import learns
 from stream.stages.join import Join
@@ -104,7 +104,8 @@ class Embedded:
         self._asked: list[Item] = []
         joins = [Join(config, shard, partitions) for shard in range(partitions)]
         self.joins = [Consumer("join", join) for join in joins]
-        self.watch = Consumer("watch", Watch(config, 0, partitions, references.load(config)))
+        watch = Watch(config, 0, partitions, references.load(config), constraints.load(config))
+        self.watch = Consumer("watch", watch)
         learn = Learn(config, 0, 1, key, key_id)
         self.learn = Consumer("learn", learn)
         self.score = Consumer("score", Score(config, 0, 1, learn.served, {}))

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from stream.config import Config
 from stream.contract import Stage
 from stream.errors import TidegateError
-from stream.runtime import references
+from stream.runtime import constraints, references
 from stream.stages.join import Join
 from stream.stages.learn import Learn
 from stream.stages.score import Score
@@ -78,7 +78,7 @@ def make_stage(name: str, config: Config, partition: int, partitions: int, secre
     if name == "join":
         return Join(config, partition, partitions)
     if name == "watch":
-        return Watch(config, partition, partitions, references.load(config))
+        return Watch(config, partition, partitions, references.load(config), constraints.load(config))
     if name == "learn":
         return Learn(config, partition, partitions, secrets.key, secrets.key_id)
     if name == "score":

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import numpy as np
 
+from detectors.constraints import Constraint
 from stream import codec
 from stream.config import Config, Model
 from stream.contract import ALERTS, COMMANDS, DEAD_LETTERS, OBSERVATIONS, WINDOWS, Batch, Chunk, Output, Record
@@ -55,15 +56,17 @@ class WatchState(msgspec.Struct):
 
 class Watch:
     """The stage. `shards` is the number of join shards; `references` are the rows of models whose reference is a file:
-    values read as the join reads them, in order of time."""
+    values read as the join reads them, in order of time; `constraints` those that a person has written, by model."""
 
     def __init__(
-        self, config: Config, shard: int, shards: int, references: Mapping[str, PredictionRows] | None = None
-    ) -> None:
+        self, config: Config, shard: int, shards: int, references: Mapping[str, PredictionRows] | None = None,
+        constraints: Mapping[str, Mapping[str, Constraint]] | None = None,
+    ) -> None:  # fmt: skip
         self.config = config
         self.shard = shard
         self.shards = shards
         self.references = dict(references or {})
+        self.constraints = dict(constraints or {})
         self.watchers: dict[str, Watcher] = {}
         self.merges: dict[str, Merge] = {}
         self.unknown = 0
@@ -122,8 +125,11 @@ class Watch:
             sources = [f"{kind}/{shard}" for kind in ("predictions", "outcomes") for shard in range(self.shards)]
             watermark = Watermark.of(sources, float(self.config.engine.idle))
             self.merges[name] = Merge(watermark, Timeline.of(self.shards, mark_s, max(enough, 1)), {})
-            self.watchers[name] = Watcher(name, model, mark_s, self.references.get(name))
+            self.watchers[name] = self._watcher(name, model)
         return self.merges[name]
+
+    def _watcher(self, name: str, model: Model) -> Watcher:
+        return Watcher(name, model, mark_of(model), self.references.get(name), self.constraints.get(name))
 
     def _advance(self, model: str, outputs: list[Output]) -> None:
         merge = self.merges[model]
@@ -159,7 +165,7 @@ class Watch:
             if model is None or len(each.merge.timeline.predictions) != self.shards:
                 raise StateError(f"watch state of {name!r} does not fit the configuration; start from the log")
             self.merges[name] = each.merge
-            self.watchers[name] = Watcher(name, model, mark_of(model), self.references.get(name))
+            self.watchers[name] = self._watcher(name, model)
             self.watchers[name].restore(each.watcher)
 
     def figures(self) -> dict[str, Any]:

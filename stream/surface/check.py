@@ -14,12 +14,14 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from detectors import registry as detectors
+from detectors.constraint_text import did_you_mean
 from detectors.contract import Budget, Stream
 from learners import registry as learners
 from stream import limits, targets
 from stream.config import Config, Deliver, LearnerSpec, Model
 from stream.errors import ConfigError
 from stream.events import Prediction, Request
+from stream.runtime import constraints
 from stream.runtime.feed import Feed
 from stream.surface.console import count, duration
 
@@ -64,6 +66,7 @@ def demand(config: Config, source: str) -> None:
                 detectors.make(detector.path, detector.parameters, [Stream("loss", "loss")], Budget(1.0, events=1e6), 1)
             except ValueError as error:
                 faults.append(f"models.{name}.detectors[{i}]: {error}")
+        faults += constraints.faults(name, model)
         if model.reference.file is not None and not Path(model.reference.file).is_file():
             faults.append(f"models.{name}.reference.file: no file {model.reference.file}")
     if faults:
@@ -83,7 +86,13 @@ def explain(config: Config, data: Path | None, environ: Mapping[str, str] = os.e
     sampled = config.input.model if config.input is not None and data is not None else None
     for name, model in config.models.items():
         sample = _sample(config, data, model) if name == sampled and data is not None else None
-        lines += [_what(name, model, sample), _watches(model, sample), _holds(model, sample)]
+        lines += [
+            _what(name, model, sample),
+            _watches(model, sample),
+            _asks(name, model, sample),
+            _holds(model, sample),
+        ]
+        lines += [_compares(model)] if model.fairness is not None else []
         lines.append(_learns(model, sample))
     lines += [_delivers(target, environ) for target in config.deliver]
     if sampled is None:
@@ -92,7 +101,7 @@ def explain(config: Config, data: Path | None, environ: Mapping[str, str] = os.e
 
 
 def _what(name: str, model: Model, sample: Sample | None) -> str:
-    slices = " and ".join(TIMES.join([s] if isinstance(s, str) else s) for s in model.slices)
+    slices = " and ".join(TIMES.join(columns) for columns in model.sliced)
     if sample is None:
         return f"{name}: {model.task}, slices {slices or 'none'}"
     kinds = list(sample.kinds.values())
@@ -121,6 +130,32 @@ def _watches(model: Model, sample: Sample | None) -> str:
     return (
         f"watches about {streams} streams {budget}; a lasting shift of {SHIFT_SD} sd in one feature is seen after "
         f"{after}, later where the stream has seasons"
+    )
+
+
+def _asks(name: str, model: Model, sample: Sample | None) -> str:
+    """Which constraints values are asked to keep."""
+    if model.constraints is None:
+        whence = model.reference.file or f"the first {count(model.reference.first)} events"
+        return f"learns from {whence} what values may be: type, range, categories, length"
+    known = constraints.of_model(name, model)
+    faults = [
+        f"models.{name}.constraints: {model.constraints}: no feature {each!r}" + did_you_mean(each, sample.kinds)
+        for each in known
+        if sample is not None and each not in sample.kinds
+    ]
+    if faults:
+        raise ConfigError("configuration", faults)
+    return f"asks values to keep {count(len(known))} constraints of {model.constraints}"
+
+
+def _compares(model: Model) -> str:
+    """Which groups are to be treated alike, and how nearly."""
+    assert model.fairness is not None
+    groups = ", ".join(TIMES.join([g] if isinstance(g, str) else g) for g in model.fairness.groups)
+    return (
+        f"compares groups by {groups}: an alert where a rate differs by more than {100 * model.fairness.gap:g} points, "
+        f"within the budget; groups of fewer than {model.fairness.min_events} events are left out"
     )
 
 
@@ -176,8 +211,8 @@ def _cost_ms(model: Model, sample: Sample) -> float:
 
 def _sample(config: Config, data: Path, model: Model) -> Sample:
     kinds: dict[str, str] = {}
-    seen: list[set[tuple[Any, ...]]] = [set() for _ in model.slices]
-    names = [[s] if isinstance(s, str) else s for s in model.slices]
+    names = model.sliced
+    seen: list[set[tuple[Any, ...]]] = [set() for _ in names]
     times: list[float] = []
     rows: list[dict[str, Any]] = []
     for item in islice(Feed(config, data), 2 * SAMPLE_ROWS):
@@ -193,8 +228,9 @@ def _sample(config: Config, data: Path, model: Model) -> Sample:
         known = {**event.features, **event.tags}
         for values, columns in zip(seen, names, strict=True):
             values.add(tuple(known.get(column) for column in columns))
+    at = f"models.{config.input.model if config.input else ''}"
     faults = [
-        f"models.{config.input.model if config.input else ''}.slices[{i}]: no feature or tag {column!r} in {data.name}"
+        f"{at}.{f'slices[{i}]' if i < len(model.slices) else 'fairness'}: no feature or tag {column!r} in {data.name}"
         for i, columns in enumerate(names)
         for column in columns
         if rows and column not in rows[0] and column not in (config.input.tags if config.input else [])

@@ -153,6 +153,30 @@ def check_command(config_file: Path, data: Path | None) -> None:
         click.echo(line)
 
 
+@cli.command("constraints", short_help="Learn what values may be, as a file to edit.")
+@click.argument("data", type=FILE)
+@CONFIG
+@click.option("--out", type=FILE, help="Write the file here, where none is yet (default: print it).")
+def constraints_command(data: Path, config_file: Path, out: Path | None) -> None:
+    """Learn what the values of each feature may be (type, range, categories, length) from the file's first rows, as
+    many as the reference has, and write it as YAML to edit. Name that file under models.<model>.constraints.
+
+    \b
+    Example:
+      tidegate constraints flights.csv.gz --config flights.yaml --out constraints.yaml
+    """
+    from stream import config
+    from stream.surface import constraints
+
+    text = constraints.render(config.load(config_file), data)
+    if out is None:
+        click.echo(text, nl=False)
+    elif out.exists():
+        raise TidegateError(f"{out}: is there already, perhaps with edits; give another name, or delete it")
+    else:
+        _write(out, text.encode())
+
+
 @cli.command(short_help="JSON Schema of events or configuration; AsyncAPI.")
 @click.option("--config", "which", flag_value="config", help="The configuration's JSON Schema.")
 @click.option("--asyncapi", "which", flag_value="asyncapi", help="An AsyncAPI document of the topics.")

@@ -7,12 +7,12 @@ and grid are left to the page, which knows whether it is dark; what carries mean
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from stream.runtime.known import moment
+from stream.surface.canvas import SMOOTH_WINDOWS, Figure, layout_of, line, scale, smooth, wrapped
 
-Figure: TypeAlias = dict[str, Any]
 Document: TypeAlias = Mapping[str, Any]
 
 CHAMPION: Final = "#2f7ed8"
@@ -29,11 +29,9 @@ KINDS: Final = {
     "concept_drift": "concept",
     "label_delay": "label delay",
     "business_drift": "business",
+    "fairness": "fairness",
     "operations": "operations",
 }
-
-SMOOTH_WINDOWS: Final = 7
-"""Windows of the moving mean that is drawn bold: a week of days."""
 
 PSI_DECADES: Final = (-2.0, 1.0)
 """Colours go by the logarithm: one day of weather is far from three weeks of it, and a feature that has truly moved is
@@ -83,7 +81,7 @@ def performance(document: Document, model: str) -> Figure:
         for trace in _courses(document, model, [w for w in windows if metric in w["metrics"]], metric):
             traces.append({**trace, "visible": metric == metrics[0], "meta": metric})
     traces += _alert_marks(document, model)
-    layout = _layout(400)
+    layout = layout_of(400)
     layout["yaxis2"] = {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True}
     layout["hovermode"] = "x unified"
     return {"data": traces, "layout": layout, "choices": [[metric, LABELS[metric]] for metric in metrics]}
@@ -101,10 +99,10 @@ def _courses(document: Document, model: str, windows: list[Mapping[str, Any]], m
         dash = "dot" if learner == "baseline" else "solid"
         if len(own) > 3 * SMOOTH_WINDOWS:
             if learner == "champion":
-                traces.append(_line(x, y, colour, learner, width=1, opacity=0.35, showlegend=False, hoverinfo="skip"))
+                traces.append(line(x, y, colour, learner, width=1, opacity=0.35, showlegend=False, hoverinfo="skip"))
             y = smooth(y, [w.get("n_labelled", 0) for w in own])
         width = 2.6 if learner == "champion" else 1.5
-        traces.append(_line(x, y, colour, learner, width=width, dash=dash, hovertemplate="%{y:.3f}"))
+        traces.append(line(x, y, colour, learner, width=width, dash=dash, hovertemplate="%{y:.3f}"))
     return traces
 
 
@@ -123,7 +121,7 @@ def drift(document: Document, model: str) -> Figure:
         "customdata": [[None if v is None else round(v, 3) for v in row] for row in found],
         "zmin": PSI_DECADES[0],
         "zmax": PSI_DECADES[1],
-        "colorscale": _scale("214,69,93"),
+        "colorscale": scale("214,69,93"),
         "colorbar": {
             "title": {"text": "PSI"},
             "thickness": 10,
@@ -135,7 +133,7 @@ def drift(document: Document, model: str) -> Figure:
         "xgap": 0,
         "ygap": 2,
     }
-    layout = _layout(110 + 20 * max(len(shown), 3), yaxis={"showgrid": False, "automargin": True})
+    layout = layout_of(110 + 20 * max(len(shown), 3), yaxis={"showgrid": False, "automargin": True})
     layout["xaxis"]["showgrid"] = False
     return {"data": [heat], "layout": layout}
 
@@ -163,11 +161,11 @@ def alerts(document: Document, model: str) -> Figure:
                 },
                 "opacity": 0.85,
                 "showlegend": False,
-                "hovertemplate": f"{_wrapped(last['summary'])}<br>{last['status']}<extra></extra>",
+                "hovertemplate": f"{wrapped(last['summary'])}<br>{last['status']}<extra></extra>",
             }
         )
     lanes = [lane for lane in KINDS.values() if any(trace["y"][0] == lane for trace in traces)]
-    layout = _layout(120 + 36 * max(len(lanes), 1))
+    layout = layout_of(120 + 36 * max(len(lanes), 1))
     layout["yaxis"] = {"type": "category", "categoryarray": lanes[::-1], "categoryorder": "array", "automargin": True}
     if document["feed"]["first"]:
         layout["xaxis"]["range"] = [document["feed"]["first"], document["feed"]["last"]]
@@ -190,7 +188,7 @@ def delays(document: Document, model: str) -> Figure:
         "hovertemplate": "from %{x:.2f} h: %{y:.1%}<extra></extra>",
         "showlegend": False,
     }
-    layout = _layout(300, yaxis={"tickformat": ".0%", "title": {"text": "share of labels"}, "rangemode": "tozero"})
+    layout = layout_of(300, yaxis={"tickformat": ".0%", "title": {"text": "share of labels"}, "rangemode": "tozero"})
     layout["xaxis"] = {
         "type": "log",
         "title": {"text": "from prediction to label"},
@@ -223,7 +221,7 @@ def ledger(document: Document) -> Figure:
                     "hovertemplate": f"{state}: %{{x:,}}<extra></extra>",
                 }
             )
-    layout = _layout(210, xaxis={"tickformat": ",", "type": "linear"})
+    layout = layout_of(210, xaxis={"tickformat": ",", "type": "linear"})
     layout |= {"barmode": "stack", "bargap": 0.35}
     layout["legend"]["traceorder"] = "normal"
     layout["yaxis"] = {"automargin": True, "showgrid": False}
@@ -253,13 +251,13 @@ def slices(document: Document, model: str) -> Figure:
         "x": months,
         "y": names,
         "z": cells,
-        "colorscale": _scale("47,126,216", reverse=metric == "accuracy"),
+        "colorscale": scale("47,126,216", reverse=metric == "accuracy"),
         "colorbar": {"title": {"text": LABELS[metric]}, "thickness": 10, "outlinewidth": 0, "tickformat": ".2f"},
         "hovertemplate": "%{y}<br>%{x}<br>%{z:.3f}<extra></extra>",
         "xgap": 2,
         "ygap": 2,
     }
-    layout = _layout(110 + 20 * max(len(names), 3))
+    layout = layout_of(110 + 20 * max(len(names), 3))
     layout["xaxis"] = {"type": "category", "showgrid": False}
     layout["yaxis"] = {"type": "category", "showgrid": False, "automargin": True}
     return {"data": [heat], "layout": layout}
@@ -284,17 +282,6 @@ def colour_of(document: Document, model: str, learner: str) -> str:
         return BASELINE
     others = [name for name in learners(document, model) if name not in ("champion", "baseline")]
     return CHALLENGERS[others.index(learner) % len(CHALLENGERS)] if learner in others else BASELINE
-
-
-def smooth(values: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """Weighted moving mean over the last windows."""
-    out = []
-    for i in range(len(values)):
-        part = slice(max(i - SMOOTH_WINDOWS + 1, 0), i + 1)
-        total = sum(weights[part])
-        mean = sum(v * w for v, w in zip(values[part], weights[part], strict=True)) / total if total else values[i]
-        out.append(round(mean, 6))
-    return out
 
 
 def by_alert(document: Document, model: str) -> list[dict[str, Any]]:
@@ -332,52 +319,11 @@ def _alert_marks(document: Document, model: str) -> list[Figure]:
                     "yaxis": "y2",
                     "marker": {"color": colour, "size": 10, "symbol": "triangle-down"},
                     "hovertemplate": "%{text}<extra></extra>",
-                    "text": [_wrapped(alert["summary"]) for alert in own],
+                    "text": [wrapped(alert["summary"]) for alert in own],
                 }
             )
     return traces
 
 
-def _line(
-    x: list[str], y: list[float], colour: str, name: str, width: float, dash: str = "solid", **more: Any
-) -> Figure:
-    line = {"color": colour, "width": width, "dash": dash}
-    return {"type": "scatter", "mode": "lines", "x": x, "y": y, "name": name, "line": line, **more}
-
-
-def _layout(height: int, **axes: Any) -> Figure:
-    layout: Figure = {
-        "height": height,
-        "margin": {"l": 56, "r": 16, "t": 12, "b": 40},
-        "xaxis": {"type": "date"},
-        "yaxis": {},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "hoverlabel": {"align": "left"},
-    }
-    for name, axis in axes.items():
-        layout[name] = {**layout[name], **axis}
-    return layout
-
-
-def _scale(rgb: str, reverse: bool = False) -> list[list[Any]]:
-    """From invisible to full colour: right on a light and on a dark page."""
-    stops = [(0.0, 0.06), (0.2, 0.25), (0.5, 0.6), (1.0, 1.0)]
-    if reverse:
-        stops = [(1.0 - at, opacity) for at, opacity in reversed(stops)]
-    return [[at, f"rgba({rgb},{opacity})"] for at, opacity in stops]
-
-
 def _mean(cell: list[float] | None) -> float | None:
     return round(cell[0] / cell[1], 4) if cell and cell[1] else None
-
-
-def _wrapped(text: str, width: int = 60) -> str:
-    """Plotly does not break lines; `<` must not become a tag."""
-    lines: list[str] = [""]
-    for word in text.replace("&", "&amp;").replace("<", "&lt;").split():
-        if len(lines[-1]) + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "<br>".join(lines)

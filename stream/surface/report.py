@@ -15,8 +15,10 @@ from typing import Any, TypeAlias
 import orjson
 
 from stream.errors import TidegateError
-from stream.surface import figures, summary
+from stream.surface import figures, summary, trust
+from stream.surface.canvas import SMOOTH_WINDOWS, Figure
 from stream.surface.console import count, duration
+from stream.surface.expectation import expectation
 
 Document: TypeAlias = Mapping[str, Any]
 
@@ -26,9 +28,15 @@ LETTERS_SHOWN = 20
 """Rows of a table that a person still reads; beyond it the table says how many more the JSON has."""
 
 
+GROUPS_NOTE = (
+    "The largest difference of a rate between two groups over the whole run. Intervals hold for all pairs of groups at "
+    "once; whether a gap is justified is for people to say."
+)
+
+
 def render(document: Document) -> str:
     """The report as HTML."""
-    pictures: dict[str, figures.Figure] = {}
+    pictures: dict[str, Figure] = {}
     models = list(document["models"])
     body = "".join(_model(document, name, pictures) for name in models)
     title = f"tidegate: {', '.join(models)}"
@@ -57,8 +65,8 @@ def _script(value: Any) -> str:
     return orjson.dumps(value).decode().replace("<", "\\u003c")
 
 
-def _model(document: Document, model: str, pictures: dict[str, figures.Figure]) -> str:
-    def picture(kind: str, figure: figures.Figure) -> str:
+def _model(document: Document, model: str, pictures: dict[str, Figure]) -> str:
+    def picture(kind: str, figure: Figure) -> str:
         key = f"{model}-{kind}"
         pictures[key] = figure
         return f'<div id="{escape(key)}"></div>'
@@ -70,10 +78,11 @@ def _model(document: Document, model: str, pictures: dict[str, figures.Figure]) 
         else _card(
             "Performance over time",
             f"Every answer is scored by the model that had not yet learned from its label. Bold lines are means over "
-            f"{figures.SMOOTH_WINDOWS} windows; triangles are alerts.",
+            f"{SMOOTH_WINDOWS} windows; triangles are alerts.",
             picture("performance", figures.performance(document, model)),
         )
     )
+    expected = expectation(document, model)
     drift = figures.drift(document, model)
     delays = figures.delays(document, model)
     slices = figures.slices(document, model)
@@ -89,6 +98,12 @@ def _model(document: Document, model: str, pictures: dict[str, figures.Figure]) 
             + _alert_table(document, model),
         ),
     ]
+    if expected["data"]:
+        note = (
+            "Without a single label of the window: what its scores were worth on the labels before. It cannot see a "
+            "rule that has changed; the realised line can."
+        )
+        parts.insert(4, _card("Expected before labels come", note, picture("expected", expected)))
     if drift["data"][0]["y"]:
         note = "Distance of each window from the reference (PSI): a size, not a verdict; alerts say what is sure."
         parts.append(_card("Drift by feature", note, picture("drift", drift)))
@@ -101,6 +116,13 @@ def _model(document: Document, model: str, pictures: dict[str, figures.Figure]) 
         note = "What is learned is at best as new as its labels."
         pair.append(_card("Delay of labels", note, picture("delays", delays)))
     parts.append(f'<div class="pair">{"".join(pair)}</div>' if len(pair) == 2 else "".join(pair))
+    meant = trust.calibration(document, model)
+    if meant["data"]:
+        words = trust.calibration_words(document, model)
+        parts.append(_card("Calibration", words, picture("calibration", meant)))
+    compared = trust.fairness_rows(document, model)
+    if compared:
+        parts.append(_card("Groups", GROUPS_NOTE, _fairness_table(compared)))
     parts.append(_card("Learners", "Prequential figures over the whole run.", _learner_table(document, model)))
     decisions = [d for d in document["learning"]["decisions"] if d["model"] == model]
     if decisions:
@@ -141,16 +163,16 @@ def _alert_table(document: Document, model: str) -> str:
     rows = []
     for group in found[:ALERTS_SHOWN]:
         first, last = group[0]["first"], group[0]["last"]
-        kind = figures.KINDS.get(first["kind"], first["kind"])
-        where = ", ".join(f"{k} {v}" for k, v in first.get("slice", {}).items()) or "everywhere"
-        since = (first.get("since") or {}).get("estimate", "")
+        kind = figures.KINDS.get(last["kind"], last["kind"])
+        where = ", ".join(f"{k} {v}" for k, v in last.get("slice", {}).items()) or "everywhere"
+        since = (last.get("since") or {}).get("estimate", "")
         states = sorted({alert["last"]["status"] for alert in group})
         rows.append(
             [
                 escape(summary.minute(first["at"])),
                 f'<span class="dot {escape(last["severity"])}"></span>{escape(kind)}',
                 escape(where),
-                f'{escape(first["summary"])}{_also(group)}<br><span class="none">{escape(_beside(last))}</span>',
+                f'{escape(summary.latest(last))}{_also(group)}<br><span class="none">{escape(_beside(last))}</span>',
                 escape(summary.minute(since)),
                 escape(", ".join(states)),
             ]
@@ -168,6 +190,9 @@ def _beside(alert: Mapping[str, Any]) -> str:
     """Which features carry it, and why it ended."""
     ranked = [f"{f['name']} {f['share']:.0%}" for f in alert.get("features", [])[:3] if f["share"] >= 0.05]
     parts = [f"carried by {', '.join(ranked)}"] if len(ranked) > 1 else []
+    if alert.get("related"):
+        n = len(alert["related"])
+        parts.append(f"{n} other {'stream' if n == 1 else 'streams'} moved with it")
     ended = alert["summary"].partition("; over: ")[2]
     return "; ".join([*parts, *([f"over: {ended}"] if ended else [])])
 
@@ -183,6 +208,12 @@ def _learner_table(document: Document, model: str) -> str:
     )
 
 
+def _fairness_table(rows: list[list[str]]) -> str:
+    head = ("group", "of", "gap", "with 95 %", "worst", "best", "too few rows")
+    cells = [[escape(cell) for cell in row] for row in rows]
+    return _table(head, cells, ("", "", "n", "n", "", "", ""))
+
+
 def _decision_table(decisions: list[dict[str, Any]]) -> str:
     rows = []
     for d in decisions[:DECISIONS_SHOWN]:
@@ -195,7 +226,7 @@ def _decision_table(decisions: list[dict[str, Any]]) -> str:
     )
 
 
-def _ledger(document: Document, pictures: dict[str, figures.Figure]) -> str:
+def _ledger(document: Document, pictures: dict[str, Figure]) -> str:
     pictures["ledger"] = figures.ledger(document)
     return _card("Ledger", summary.ledger_line(document), '<div id="ledger"></div>')
 

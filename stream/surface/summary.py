@@ -97,7 +97,7 @@ def learner_rows(document: Document, model: str) -> tuple[list[list[str]], list[
     """One row a learner: name, labelled, updates, metrics; and the metrics' names."""
     scored = overall(document, model)
     learned = document["learning"]["models"].get(model, {}).get("learners", {})
-    preferred = ("accuracy", "roc_auc", "log_loss", "brier", "kappa", "mae", "rmse", "r2")
+    preferred = ("accuracy", "roc_auc", "log_loss", "brier", "ece", "kappa", "mae", "rmse", "r2")
     names = [n for n in preferred if any(n in found for found in scored.values())]
     rows = []
     for name in [n for n in learners(document, model) if n in scored]:
@@ -158,6 +158,11 @@ def _serious(alert: Mapping[str, Any]) -> bool:
     return any(alert[x]["severity"] != "information" for x in ("first", "last"))
 
 
+def latest(alert: Mapping[str, Any]) -> str:
+    """What is known of an alert at last, without why it ended."""
+    return str(alert["summary"]).partition("; over: ")[0]
+
+
 def also(group: list[dict[str, Any]]) -> str:
     """What else was raised with the first of a group: 'also temp, visib'."""
     names = [alert["first"].get("stream", "").rpartition("/")[2] or alert["first"]["alert_id"] for alert in group[1:]]
@@ -169,9 +174,9 @@ def _alert_rows(document: Document, model: str) -> list[tuple[str, str]]:
     rows = [("alerts", f"{_alert_count(document, model)}; budget of false ones {budget}")]
     serious = [group for group in grouped(document, model) if any(map(_serious, group))]
     for group in serious[:ALERTS_PRINTED]:
-        first = group[0]["first"]
-        kind = KINDS.get(first["kind"], first["kind"])
-        text = "; ".join(filter(None, [first["summary"], also(group)]))
+        first, last = group[0]["first"], group[0]["last"]
+        kind = KINDS.get(last["kind"], last["kind"])
+        text = "; ".join(filter(None, [latest(last), also(group)]))
         rows.append((f"  {first['at'][:10]}", f"{kind:<13} {text}"))
     if len(serious) > ALERTS_PRINTED:
         rows.append(("  …", f"{len(serious) - ALERTS_PRINTED} more in the report"))

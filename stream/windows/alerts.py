@@ -4,9 +4,10 @@ Owns identity and states; refuses to know topics.
 
 **One cause, one alert.** One stream has at most one alert open, and an alarm of another stream that began with it, and
 can come of the same cause, joins it (`causes`): the alert then lists that stream too, and is sent again as `revised`
-where it has become worse or its cause has become clearer. An alert ends when each of its streams has ended: its effect
-has been trivial for three units (days, or blocks of rows) in a row, or the new level has been accepted: the detector
-compares with what came since, so the alert would stand for ever otherwise.
+where it has become worse or its cause has become clearer. An alert ends when each of its streams of its own kind has
+ended, and effects end with their cause. A stream ends when its effect has been trivial for three units (days, or blocks
+of rows) in a row, or when the new level has been accepted: the detector compares with what came since, so the alert
+would stand for ever otherwise.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import msgspec
 from stream.events import Alert, Command
 from stream.windows import causes, words
 from stream.windows.cells import Cells
-from stream.windows.composing import Context, change_of, make
+from stream.windows.composing import Context, case_of, change_of, fingerprint_of, make
+from stream.windows.context import moves
 from stream.windows.evidence import Found, Group
+from stream.windows.explaining import Case, Explaining, explained
 from stream.windows.statistics import psi_all
 
 CALM_UNITS: Final = 3
@@ -31,6 +34,9 @@ ACCEPTED_ROWS_MAX: Final = 65_536
 
 MUTES_MAX: Final = 1000
 
+LOOKS: Final = (100, 400, 1_600)
+"""Labelled rows since a change at which it is looked at again: fewer say nothing, more say nothing new."""
+
 RELATED_MAX: Final = 50
 """Streams named in an alert beside its own; with pairs of features they may be many, and they are counted."""
 
@@ -41,6 +47,7 @@ class Member(msgspec.Struct):
     group: str
     stream: int
     name: str
+    kind: str
     before: Cells
     before_n: int
     at_s: float
@@ -57,6 +64,9 @@ class OpenAlert(msgspec.Struct):
     since_high_s: float
     members: list[Member]
     again: int = 0
+    case: Case | None = None
+    looks: int = 0
+    """How often labelled rows have been asked what it is."""
 
 
 class Muted(msgspec.Struct):
@@ -78,33 +88,72 @@ class Book(msgspec.Struct):
     unknown: int = 0
     muted: list[Muted] = []
 
-    def raise_alert(self, group_name: str, group: Group, found: Found, context: Context) -> Alert | None:
+    def raise_alert(
+        self, group_name: str, group: Group, found: Found, context: Context, explaining: Explaining | None = None
+    ) -> Alert | None:
         """A detector has alarmed: the alert to send, or None where all of it is known already."""
         alarm = found.alarm
-        alert = make(change_of(group, found, context), found, context, self.broken_data())
-        known = self._of_stream(group_name, alarm.stream)
+        context.faults = self.faults()
+        change = change_of(group, found, context.breaches)
+        alert = make(change, found, context, self.broken_data())
+        case = case_of(change, found, context)
+        answer = None if explaining is None else explaining.diagnose(case, labelled=alarm.name == change.stream.name)
+        if answer is not None:
+            alert = explained(alert, *answer)
+        known = self._of_stream(group_name, change.j)
         if known is not None:
             known.again += 1
             self.repeated += 1
-            worse = words.SEVERITIES.index(alert.severity) > words.SEVERITIES.index(known.alert.severity)
-            if not worse:
+            if not _worse(alert, known.alert):
                 return None
             escalated = {"escalated_from": known.alert.severity}
             return _sent(known, alert, "revised" if alert.stream != known.alert.stream else "firing", escalated)
+        before = found.cells.only(change.j)
         member = Member(
-            group_name, alarm.stream, alarm.name, found.own, found.own.n, alarm.at_s, alarm.since_s
+            group_name, change.j, change.stream.name, alert.kind, before, before.n, alarm.at_s, alarm.since_s
         )  # fmt: skip
         slack_s = causes.DAY_S if group.state.by_days else 0.0
         for each in self.open.values():
             span = (each.since_low_s, each.since_high_s)
             if causes.joins(each.alert, span, alert, (alarm.since_low_s, alarm.since_high_s), slack_s):
-                return self._join(each, member, alert)
+                return self._join(each, member, alert, case)
+        return self._open(OpenAlert(alert, alarm.since_low_s, alarm.since_high_s, [member], case=case))
+
+    def _open(self, new: OpenAlert) -> Alert:
+        alert, at_s = new.alert, new.members[0].at_s
         self.by_kind[alert.kind] = self.by_kind.get(alert.kind, 0) + 1
-        if any(m.stream in (alert.stream, "*") and alarm.at_s < m.until_s for m in self.muted):
+        if any(m.stream in (alert.stream, "*") and at_s < m.until_s for m in self.muted):
             alert.status = "suppressed"
             self.suppressed += 1
-        self.open[alert.fingerprint] = OpenAlert(alert, alarm.since_low_s, alarm.since_high_s, [member])
+        self.open[alert.fingerprint] = new
         return msgspec.structs.replace(alert)
+
+    def raise_gap(self, alert: Alert, since_s: float, at_s: float) -> Alert | None:
+        """A gap between groups is beyond what is tolerated: the alert to send, or None where it is known and no worse.
+        It is no change of a stream, so it joins nothing, and only `end_gap` ends it."""
+        known = self.open.get(alert.fingerprint)
+        if known is None:
+            member = Member("fairness", 0, alert.stream, alert.kind, Cells({}), 0, at_s, since_s)
+            return self._open(OpenAlert(alert, since_s, since_s, [member]))
+        known.again += 1
+        self.repeated += 1
+        if not _worse(alert, known.alert):
+            return None
+        return _sent(known, alert, "firing", {"escalated_from": known.alert.severity})
+
+    def end_gap(self, model: str, stream: str, at: float) -> Alert | None:
+        """The gap has been within what is tolerated for long enough; None where no alert speaks of it."""
+        known = self.open.get(fingerprint_of(model, {}, stream))
+        reason = f"the gap was within what is tolerated for {CALM_UNITS} blocks in a row"
+        return None if known is None else self._end(known, reason, at)
+
+    def _end(self, known: OpenAlert, reason: str, at: float) -> Alert:
+        del self.open[known.alert.fingerprint]
+        self.resolved += 1
+        return msgspec.structs.replace(
+            known.alert, status="resolved", at=words.moment(at), summary=f"{known.alert.summary}; over: {reason}",
+            evidence={**known.alert.evidence, "resolved_because": reason, "alarms_while_open": known.again},
+        )  # fmt: skip
 
     def _of_stream(self, group: str, stream: int) -> OpenAlert | None:
         for each in self.open.values():
@@ -112,7 +161,7 @@ class Book(msgspec.Struct):
                 return each
         return None
 
-    def _join(self, known: OpenAlert, member: Member, alert: Alert) -> Alert | None:
+    def _join(self, known: OpenAlert, member: Member, alert: Alert, case: Case) -> Alert | None:
         """Another stream of the same cause: sent again where it says more than what is known."""
         known.members.append(member)
         self.joined += 1
@@ -124,6 +173,7 @@ class Book(msgspec.Struct):
             related = [name for name in names if name != alert.stream][:RELATED_MAX]
             answer = _sent(known, alert, "revised", {"revised_from": before.summary})
             known.alert.related = answer.related = related
+            known.case, known.looks = case, 0
             return answer
         if alert.stream == before.stream:
             return None
@@ -140,6 +190,37 @@ class Book(msgspec.Struct):
         before.at = alert.at
         return msgspec.structs.replace(before, status="revised")
 
+    def reconsider(self, explaining: Explaining, predictions: Group, at: float) -> list[Alert]:
+        """Labels have come: what is known of the open alerts, where they say more or something else than before."""
+        said = []
+        for each in self.open.values():
+            if each.case is None or each.looks >= len(LOOKS):
+                continue
+            if explaining.labels_since(each.case) < LOOKS[each.looks]:
+                continue
+            each.looks += 1
+            each.case.psi, each.case.faults = moves(predictions, each.case.since_s), self.faults()
+            answer = explaining.diagnose(each.case)
+            if answer is None or not answer[1]:
+                continue
+            before, each.alert = each.alert, explained(each.alert, *answer)
+            each.alert.at = words.moment(at)
+            for member in each.members:  # what held the alert open under its old name still does
+                member.kind = each.alert.kind if member.kind == before.kind else member.kind
+            if each.alert.status != "suppressed" and _says_other(each.alert, before):
+                said.append(msgspec.structs.replace(each.alert, status="revised"))
+        return said
+
+    def faults(self) -> dict[str, str]:
+        """Features whose data is known to be broken, and how."""
+        found: dict[str, str] = {}
+        for each in self.open.values():
+            for member in each.members if each.alert.kind == "data_quality" else ():
+                group, _, name = member.name.partition("/")
+                if name and member.kind == "data_quality":
+                    found[name] = "missing" if group == "missing" else str(each.alert.evidence.get("fault", group))
+        return found
+
     def broken_data(self) -> str | None:
         """The alert of broken data that stands first, if one does: errors may be its effect."""
         return next((each.alert.alert_id for each in self.open.values() if each.alert.kind == "data_quality"), None)
@@ -153,25 +234,17 @@ class Book(msgspec.Struct):
     def judge(self, group_name: str, group: Group, unit: Cells, at: float) -> list[Alert]:
         """A unit of the group's rows is over: which alerts have ended with it."""
         ended = []
-        for fingerprint, each in list(self.open.items()):
+        for each in list(self.open.values()):
             reason = ""
             for member in list(each.members):
                 if member.group == group_name and member.at_s < at:
                     over = self._over(member, group, unit, at)
                     if over:
-                        reason = over
+                        reason = over if member.kind == each.alert.kind else reason
                         each.members.remove(member)
-            if each.members:
+            if not reason or any(member.kind == each.alert.kind for member in each.members):
                 continue
-            evidence = {**each.alert.evidence, "resolved_because": reason, "alarms_while_open": each.again}
-            summary = f"{each.alert.summary}; over: {reason}"
-            ended.append(
-                msgspec.structs.replace(
-                    each.alert, status="resolved", at=words.moment(at), evidence=evidence, summary=summary
-                )
-            )
-            del self.open[fingerprint]
-            self.resolved += 1
+            ended.append(self._end(each, reason, at))
         return ended
 
     def _over(self, member: Member, group: Group, unit: Cells, at: float) -> str:
@@ -215,6 +288,17 @@ class Book(msgspec.Struct):
             "unknown_commands": self.unknown,
             "by_kind": dict(self.by_kind),
         }
+
+
+def _worse(new: Alert, known: Alert) -> bool:
+    return words.SEVERITIES.index(new.severity) > words.SEVERITIES.index(known.severity)
+
+
+def _says_other(now: Alert, before: Alert) -> bool:
+    """Whether people should hear again of an alert that labels have had their say on."""
+    first = [[feature.name for feature in alert.features[:1]] for alert in (now, before)]
+    decided = [alert.evidence.get("decided") for alert in (now, before)]
+    return now.kind != before.kind or first[0] != first[1] or decided[0] != decided[1]
 
 
 def _sent(known: OpenAlert, alert: Alert, status: str, evidence: dict[str, Any]) -> Alert:

@@ -26,13 +26,14 @@ FOLLOWS: Final = {
     "label_drift": frozenset({"label_drift", "business_drift"}),
     "label_delay": frozenset({"label_delay"}),
     "business_drift": frozenset({"business_drift"}),
+    "fairness": frozenset({"fairness"}),
 }
 """What a change of each kind brings with it. Errors that rise with the inputs are an alert of their own: whether the
 model is wrong because of them, or beside them, is what a person must know."""
 
 NEAREST: Final = (
     "data_quality", "covariate_drift", "concept_drift", "label_drift", "business_drift",
-    "label_delay", "prediction_drift",
+    "label_delay", "prediction_drift", "fairness",
 )  # fmt: skip
 """Kinds from cause to effect: the nearest one names the alert."""
 
@@ -60,10 +61,25 @@ def _apart(known: Alert, new: Alert) -> bool:
 def leads(new: Alert, known: Alert) -> bool:
     """Whether `new` says better than `known` what has happened: nearer to the cause, or of the same rank and worse; or
     the one slice that carries most of it."""
+    if new.kind == known.kind == "data_quality" and new.severity != "information":
+        explains = _explains(new), _explains(known)
+        alike = _feature(new) == _feature(known) or words.DUPLICATE in (new.stream, known.stream)
+        if alike and explains[0] != explains[1]:
+            return explains[0] < explains[1]
     if new.kind == known.kind and new.slice and not known.slice:
         name = ",".join(f"{key}={value}" for key, value in new.slice.items())
         return any(each.name == name and each.share > CARRIES for each in known.features)
     return _rank(new) < _rank(known)
+
+
+def _feature(alert: Alert) -> str:
+    return alert.stream.partition("/")[2]
+
+
+def _explains(alert: Alert) -> int:
+    """The place of an alert's fault among those of one feature."""
+    fault = alert.evidence.get("fault")
+    return words.EXPLAINS.index(fault) if fault in words.EXPLAINS else len(words.EXPLAINS)
 
 
 def is_joint(stream: str) -> bool:
@@ -72,7 +88,7 @@ def is_joint(stream: str) -> bool:
 
 
 def _rank(alert: Alert) -> tuple[int, int, int, int]:
-    joint = is_joint(alert.stream)
+    joint = is_joint(alert.stream) or alert.stream == "calibration"  # the loss says it in terms of harm
     trivial = alert.severity == "information"  # what is hardly there leads nobody
     return int(trivial), NEAREST.index(alert.kind), int(joint), -words.SEVERITIES.index(alert.severity)
 

@@ -15,7 +15,7 @@ import numpy as np
 from detectors.contract import Rows
 from stream.config import Model
 from stream.events import Column, PredictionRows, Window
-from stream.windows import reporting, schema
+from stream.windows import parity, reporting, schema
 from stream.windows.cells import QUARTER_S, Cells
 from stream.windows.columns import Floats, Ints
 from stream.windows.evidence import Group
@@ -43,6 +43,7 @@ class Cohorts:
         self.group = group
         self.reference = reference
         self.indexes = [SliceIndex(each) for each in found.slices]
+        self.peoples = parity.groups_of(model, found)
 
     def slice_codes(self, found: dict[str, Column], n: int) -> list[tuple[int, Ints]]:
         """For every declared slice, where its values begin among all and each row's value, -1 for none."""
@@ -131,7 +132,12 @@ class Cohorts:
         if window.expected is not None:
             window.expectation = self.expected.figures(window)
             window.expected = None if window.final else window.expected
-        return reporting.events_of(self.name, self.model, window, self.schema.labels)
+        said = reporting.events_of(self.name, self.model, window, self.schema.labels)
+        if self.peoples and window.slice_said is not None:
+            said[0].fairness = parity.of_window(
+                self.model, self.peoples, window.slice_n, window.slice_said, window.slice_sums
+            )
+        return said
 
     def _aligned(self, event_time: float) -> float:
         every = self.model.windows.every

@@ -3,16 +3,23 @@ open."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from stream import codec
 from stream.events import Alert, RankedFeature, Since
-from stream.windows import causes, words
+from stream.windows import breaches, causes, words
+from stream.windows.breaches import Breach
 from stream.windows.evidence import Found, Group
+from stream.windows.explaining import Case
 from stream.windows.statistics import describe, psi_all
 from stream.windows.words import Change, Impact
+
+OF_FEATURE: Final = ("missing/", "invalid/")
+"""Streams that tell of a feature what its values do not show."""
 
 FEATURES_MAX: Final = 10
 """Features named in an alert, the most changed first."""
@@ -25,6 +32,7 @@ NEXT: Final = {
     "label_delay": "look at what brings the labels: figures of late windows rest on those that came early",
     "business_drift": "compare {name} by version and slice since then; the errors say whether the model is the cause",
     "concept_drift": "start a challenger on examples since then, and compare it in shadow",
+    "fairness": "compare errors and features by {name} since then; whether the gap is justified is for people to say",
 }
 
 
@@ -44,24 +52,64 @@ class Context(msgspec.Struct):
     place: dict[str, str]
     n: int
     n_labelled: int
+    breaches: dict[str, Breach] = {}
+    """By stream of data quality, what is broken there."""
+
+    by_label: bool = False
+    """Whether moments are those of labels."""
+
+    psi: dict[str, float] = {}
+    """As `features`, a missing value being a value."""
+
+    faults: dict[str, str] = {}
+    """Features that are known to be broken, and how."""
 
 
-def change_of(group: Group, found: Found, context: Context) -> Change:
+def change_of(group: Group, found: Found, broken: Mapping[str, Breach]) -> Change:
     """The change that an alarm speaks of: of its own stream; or, where features have changed that this stream is made
-    of, of the most changed one."""
+    of, of the most changed one. Where values leave a learned range because all of them have moved, it is of the values.
+    `broken`: what is broken, by stream of data quality."""
     j = found.alarm.stream
-    if causes.is_joint(found.alarm.name) and context.features:
-        names = [stream.name.partition("/")[2] for stream in group.state.streams]
-        moved = max(context.features, key=lambda name: (context.features[name], name))
-        if context.features[moved] >= words.PSI_GATE and moved in names:
-            j = names.index(moved)
+    if causes.is_joint(found.alarm.name):
+        j = _moved_alone(group, found)
+    breach = broken.get(group.state.streams[j].name)
+    if breach is not None and breach.values:
+        own = _values(group, breach.values)
+        k = group.state.bins[own].size
+        beyond = int(found.current.bins(j)[1])
+        if breaches.moved(found.before.bins(own)[:k], found.current.bins(own)[:k], beyond):
+            j, breach = own, None
     psi = psi_all(found.before.counts[[j], 1:], found.current.counts[[j], 1:])
     sides = found.before, found.current, found.newest, found.widest
-    return Change(group.state.streams[j], group.state.bins[j], j, *sides, float(psi[0]))
+    return Change(group.state.streams[j], group.state.bins[j], j, *sides, float(psi[0]), breach)
+
+
+def _values(group: Group, feature: str) -> int:
+    """The stream of a feature's own values, which stand before all others."""
+    return [stream.name.partition("/")[2] for stream in group.state.streams].index(feature)
+
+
+def _moved_alone(group: Group, found: Found) -> int:
+    """The feature, or its missing share, that has changed most, beyond chance and triviality; else the alarmed one."""
+    psi = psi_all(found.before.counts[:, 1:], found.current.counts[:, 1:])
+    noise = group.psi_noise(found.before, found.current)
+    single = [stream.name.startswith(("feature/", "missing/", "length/")) for stream in group.state.streams]
+    moved = np.where(single & (psi > noise) & (psi >= words.PSI_GATE), psi, 0.0)
+    return int(np.argmax(moved)) if moved.any() else found.alarm.stream
 
 
 def fingerprint_of(model: str, place: dict[str, str], stream: str) -> str:
     return codec.digest(codec.canonical([model, place, stream]))
+
+
+def case_of(change: Change, found: Found, context: Context) -> Case:
+    """The alarm as evidence."""
+    alarm, broken = found.alarm, words.fault(change)
+    own = change.stream.name.partition("/")[2]
+    faults = {**context.faults, own: broken} if broken and own else context.faults
+    place = ",".join(f"{key}={value}" for key, value in context.place.items()) or None
+    moments = alarm.since_low_s, alarm.since_s, alarm.since_high_s
+    return Case(change.stream.name, *moments, context.by_label, place, faults, context.psi)
 
 
 def make(change: Change, found: Found, context: Context, causation: str | None) -> Alert:
@@ -88,7 +136,7 @@ def make(change: Change, found: Found, context: Context, causation: str | None) 
         slice=context.place,
         stream=stream,
         detector=found.detector,
-        features=rank(stream, kind, context),
+        features=rank(stream, kind, context, change.psi),
         statistics=describe(change),
         evidence=_evidence(found, context, broken),
         threshold=alarm.threshold,
@@ -127,13 +175,15 @@ def _impact(impact: Impact | None) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def rank(stream: str, kind: str, context: Context) -> list[RankedFeature]:
+def rank(stream: str, kind: str, context: Context, size: float) -> list[RankedFeature]:
     """Who carries the change. The alarmed feature first, then others by debiased PSI, shares of their sum; for losses
-    the slices by their part of the increase, where there are slices."""
+    the slices by their part of the increase, where there are slices. `size`: the PSI of the stream itself."""
     if kind == "concept_drift" and context.slices:
         return context.slices[:FEATURES_MAX]
     own = stream.partition("/")[2]
     psi = {name: value for name, value in context.features.items() if value >= words.PSI_GATE or name == own}
+    if stream.startswith(OF_FEATURE):
+        psi[own] = max(psi.get(own, 0.0), size)
     if not psi and own:  # a pair of which neither has moved by itself, or values that are missing
         names = words.pair_of(stream) if stream.startswith("pair/") else [own]
         return [RankedFeature(name, 1.0 / len(names)) for name in names]

@@ -4,13 +4,12 @@ Owns comparisons across a model's groups; refuses to know how alerts live."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from stream.events import RankedFeature
 from stream.windows.composing import Context
 from stream.windows.evidence import Found, Group
-from stream.windows.profiles import Profile
+from stream.windows.statistics import psi_all
 
 ROWS_MIN = 30
 """Fewer labelled rows of a slice since the change say nothing of it."""
@@ -28,7 +27,7 @@ def context_of(
     if predictions is not None and seen is not None:
         before, current = seen
         psi = predictions.psi(before, current)
-        noise = psi_noise(predictions, before, current)
+        noise = predictions.psi_noise(before, current)
         own = found.alarm.name
         features = {
             name.removeprefix("feature/"): value
@@ -37,7 +36,7 @@ def context_of(
         }
     outcomes = groups.get("outcomes")
     labelled = None if outcomes is None else outcomes.around(since)
-    loss = found.alarm.name.startswith("loss") and group == "outcomes" and "slices" in groups
+    loss = found.alarm.name.startswith(("loss", "calibration")) and group == "outcomes" and "slices" in groups
     return Context(
         model=model,
         version=version,
@@ -48,14 +47,23 @@ def context_of(
         place=labels[found.alarm.stream] if group == "slices" else {},
         n=seen[1].n if seen else 0,
         n_labelled=labelled[1].n if labelled else 0,
+        by_label=group != "predictions",
+        psi=moves(predictions, since) if predictions is not None else {},
     )
 
 
-def psi_noise(group: Group, before: Profile, current: Profile) -> list[float]:
-    """What the debiased PSI of each stream hardly exceeds by chance: two standard deviations of a chi-square with K-1
-    degrees, on its scale."""
-    scale = 1 / max(before.n, 1) + 1 / max(current.n, 1)
-    return [2 * math.sqrt(2 * max(bins.size - 1, 1)) * scale for bins in group.state.bins]
+def moves(predictions: Group, since: float) -> dict[str, float]:
+    """Debiased PSI of every feature since a moment, above chance, a missing value being a value."""
+    seen = predictions.around(since)
+    if seen is None:
+        return {}
+    before, current = seen
+    psi, noise = psi_all(before.counts, current.counts), predictions.psi_noise(before, current)
+    return {
+        stream.name.partition("/")[2]: float(value)
+        for stream, value, by_chance in zip(predictions.state.streams, psi, noise, strict=True)
+        if stream.name.startswith(("feature/", "length/")) and value > by_chance
+    }
 
 
 def slices_of(group: Group, labels: list[dict[str, str]], since: float) -> list[RankedFeature]:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors import registry
 from detectors.contract import Alarm, Bins, Budget, Detector, Rows, Stream
@@ -21,7 +22,7 @@ from stream.windows.past import Counted, Past, count
 from stream.windows.profiles import Profile
 from stream.windows.statistics import psi_all
 
-CALIBRATED: Final = ("auto", "counts", "season")
+CALIBRATED: Final = ("auto", "counts", "blocks", "season")
 """Detectors that watch every stream of a group within its budget; others watch the loss, beside it."""
 
 DAYS_S: Final = DAY_S
@@ -40,7 +41,7 @@ UNIT_ROWS: Final = 1024
 
 class Found(NamedTuple):
     """An alarm, who raised it, and the counts on both sides of the change: `before` in the proportions of `current`'s
-    times of the week, `widest` all that may lie after it, `own` the alarmed stream's before the change by cell."""
+    times of the week, `widest` all that may lie after it, `cells` all before the change, by cell."""
 
     detector: str
     alarm: Alarm
@@ -48,7 +49,7 @@ class Found(NamedTuple):
     current: Profile
     newest: Profile
     widest: Profile
-    own: Cells
+    cells: Cells
 
 
 class GroupState(msgspec.Struct):
@@ -132,7 +133,7 @@ class Group:
         if before.total().present(j) < SURE_ROWS:
             before = self.state.total.without(after)
         mixed = before.mixed(after.weights())
-        return Found(detector, alarm, mixed, after.total(), past.last(SURE_ROWS), widest.total(), before.only(j))
+        return Found(detector, alarm, mixed, after.total(), past.last(SURE_ROWS), widest.total(), before)
 
     def around(self, since: float) -> tuple[Profile, Profile] | None:
         """Counts before and after a moment, the former in the proportions of the latter's times of the week."""
@@ -161,6 +162,13 @@ class Group:
         """Debiased PSI of every stream between two profiles of this group."""
         values = psi_all(before.counts[:, 1:], current.counts[:, 1:])
         return {stream.name: float(value) for stream, value in zip(self.state.streams, values, strict=True)}
+
+    def psi_noise(self, before: Profile, current: Profile) -> NDArray[np.float64]:
+        """(d,) what the debiased PSI of each stream hardly exceeds by chance: two standard deviations of a chi-square
+        with K-1 degrees, on its scale."""
+        degrees = np.array([max(bins.size - 1, 1) for bins in self.state.bins], np.float64)
+        scale = 1 / max(before.n, 1) + 1 / max(current.n, 1)
+        return np.asarray(2 * np.sqrt(2 * degrees) * scale)
 
     def status(self) -> dict[str, str]:
         return {name: detector.status() for name, detector, _ in self.detectors}

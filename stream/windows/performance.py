@@ -5,18 +5,20 @@ Owns metrics; refuses to know where rows come from. A correction is the new labe
 Sums of a cell, by task:
 * binary: rows, labels 1, predictions 1, both 1, log loss, Brier, rows with a score, then label 0 and label 1 by score
   (`SCORE_BINS` bins each, which bounds the error of the area under the ROC curve by half the mass that shares a bin);
-* multiclass: rows, correct;
+* multiclass: rows, correct, then wrong and right rows by the score of the predicted class, binned alike;
 * regression: rows, absolute error, squared error, label, squared label.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 
+from detectors import reliability
+from stream.events import Calibration
 from stream.windows.columns import Floats, Ints
 
 Task: TypeAlias = Literal["binary", "multiclass", "regression"]
@@ -33,8 +35,11 @@ CLASSES_MAX: Final = 100
 
 EARLIER: Final = "earlier"
 
-WIDTHS: Final[dict[str, int]] = {"binary": 7 + 2 * SCORE_BINS, "multiclass": 2, "regression": 5}
+WIDTHS: Final[dict[str, int]] = {"binary": 7 + 2 * SCORE_BINS, "multiclass": 2 + 2 * SCORE_BINS, "regression": 5}
 """Length of the sums, by task."""
+
+PLAIN_WIDTHS: Final[dict[str, int]] = {"binary": 4, "multiclass": 2, "regression": 5}
+"""Length of those sums that need no score, which come first."""
 
 
 def log_losses(label: Floats, score: Floats) -> Floats:
@@ -65,7 +70,9 @@ def sums(
         terms = [None, np.abs(error), error * error, label, label * label]
         return np.stack([by_cell(term) for term in terms], axis=1)
     if task == "multiclass":
-        return np.stack([by_cell(None), by_cell((label == prediction).astype(np.float64))], axis=1)
+        right = (label == prediction).astype(np.float64)
+        plain = np.stack([by_cell(None), by_cell(right)], axis=1)
+        return np.concatenate([plain, _score_sums(cell, cells, right, score, sign)[:, 3:]], axis=1)
     both = np.stack([by_cell(None), by_cell(label), by_cell(prediction), by_cell(label * prediction)], axis=1)
     return np.concatenate([both, _score_sums(cell, cells, label, score, sign)], axis=1)
 
@@ -84,6 +91,16 @@ def _score_sums(cell: Ints, cells: int, label: Floats, score: Floats, sign: Floa
     place = (cell * 2 + label.astype(np.int64)) * SCORE_BINS + bins
     curve = np.bincount(place, signed, cells * 2 * SCORE_BINS).reshape(cells, 2 * SCORE_BINS)
     return np.concatenate([plain, curve], axis=1)
+
+
+def calibration(task: Task, total: Floats) -> Calibration | None:
+    """Whether scores mean what they say, from one cell's sums; None where nothing is scored. For several classes the
+    score is that of the predicted one, and what it says is that the prediction is right."""
+    if task == "regression":
+        return None
+    start = WIDTHS[task] - 2 * SCORE_BINS
+    found = reliability.curve(total[start : start + SCORE_BINS], total[start + SCORE_BINS :])
+    return None if found is None else Calibration(found.ece, found.ece_plain, list(found.bins))
 
 
 def metrics(task: Task, total: Floats) -> dict[str, float]:
@@ -145,7 +162,9 @@ class Tally(msgspec.Struct):
         return cls(np.zeros(WIDTHS[task]))
 
     def figures(self, task: Task) -> dict[str, float]:
-        return {"events": self.events, "labelled": int(self.total[0]), **metrics(task, self.total)}
+        found = {"events": self.events, "labelled": int(self.total[0]), **metrics(task, self.total)}
+        scored = calibration(task, self.total)
+        return found if scored is None else {**found, "ece": scored.ece}
 
 
 class Learner(msgspec.Struct):
@@ -228,6 +247,12 @@ class Performance(msgspec.Struct):
         self.repeats += int((before == known).sum())
         self.followed += int((~np.isnan(before)).sum())
         self.last_label = float(known[-1])
+
+    def meaning(self, name: str) -> dict[str, Any]:
+        """A learner's reliability curve over everything seen; empty without scores."""
+        known = self.learners.get(name)
+        found = None if known is None else calibration(self.task, known.overall.total)
+        return {} if found is None else {"ece": found.ece, "ece_plain": found.ece_plain, "bins": found.bins}
 
     def figures(self) -> dict[str, dict[str, dict[str, float]]]:
         """By learner: `overall`, and every version."""

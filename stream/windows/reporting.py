@@ -40,7 +40,8 @@ class Outcome(NamedTuple):
 
 
 class Open(msgspec.Struct):
-    """One window. `sums` holds a learner's sums (see performance), `slice_sums` the champion's by slice value."""
+    """One window. `sums` holds a learner's sums (see performance), `slice_sums` the champion's by slice value, as are
+    `slice_n` and `slice_said`, the predictions and the sum of what they said."""
 
     start: float
     end: float
@@ -52,6 +53,7 @@ class Open(msgspec.Struct):
     said: float = 0.0
     version: str | None = None
     sums: dict[str, np.ndarray] = {}
+    slice_said: np.ndarray | None = None
     slice_sums: np.ndarray | None = None
     meaning: int = -1
     expected: np.ndarray | None = None
@@ -101,10 +103,14 @@ class Reporting(msgspec.Struct):
                 self.late += int(counts[w])
                 window.changed = True
             mine = None if len(self.windows) == 1 else place == w
+            part = said if mine is None else said[mine]
             for start, code in slices:
                 chosen = code if mine is None else code[mine]
                 values = np.bincount(chosen + 1, minlength=1)[1:]
                 window.slice_n[start : start + len(values)] += values
+                if window.slice_said is None:
+                    window.slice_said = np.zeros(len(window.slice_n))
+                window.slice_said[start : start + len(values)] += np.bincount(chosen + 1, part, 1)[1:]
 
     def add_outcomes(
         self, model: Model, place: Ints, fates: Ints, delay_s: Floats, learners: dict[str, Outcome],
@@ -183,7 +189,7 @@ class Reporting(msgspec.Struct):
 
 def _slice_width(model: Model) -> int:
     """Sums kept by slice: those without scores."""
-    return 4 if model.task == "binary" else performance.WIDTHS[model.task]
+    return performance.PLAIN_WIDTHS[model.task]
 
 
 def delay_median_s(delays: Ints) -> float | None:
@@ -216,6 +222,7 @@ def events_of(model_name: str, model: Model, window: Open, labels: list[dict[str
                 drift=window.drift if champion else {},
                 prediction_mean=mean,
                 delay_median_s=delay_median_s(window.delays) if champion else None,
+                calibration=performance.calibration(model.task, total) if champion and total is not None else None,
             )
         )
     for i in np.flatnonzero(window.slice_n >= SLICE_EVENTS_MIN):

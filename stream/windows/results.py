@@ -23,6 +23,7 @@ class Results(NamedTuple):
 
     row: (N,) row of each. first: (N,) 1 for a prediction's first fate. learners: (N,) each. fates: places of the
     rows whose fate is new, not a correction: the detectors' rows. label, loss, delay: (n,) NaN where there is none.
+    version: (n,) the champion's.
     """
 
     row: Ints
@@ -38,6 +39,7 @@ class Results(NamedTuple):
     loss: Floats
     delay: Floats
     values: dict[str, Column]
+    version: Column
 
 
 def results_of(model: Model, rows: OutcomeRows) -> Results:
@@ -62,7 +64,7 @@ def results_of(model: Model, rows: OutcomeRows) -> Results:
     loss = losses(model, label, prediction)
     return Results(
         index, event_time, first, delay_s, learners, slices, fates, rows.order, label, rows.label, loss,
-        rows.delay_s, rows.values,
+        rows.delay_s, rows.values, rows.version,
     )  # fmt: skip
 
 

@@ -6,31 +6,45 @@ Everything is learned from the reference rows: kinds, bins, and the slices that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 import msgspec
 import numpy as np
 
+from detectors.constraints import Constraint
 from detectors.contract import Bins, Rows, Stream
 from stream import limits
 from stream.config import Model
 from stream.events import Column, PredictionRows
 from stream.windows import columns
 from stream.windows.columns import Ints
-from stream.windows.sources import features, outputs, together
+from stream.windows.sources import features, outputs, quality, together
 from stream.windows.sources.features import Features
 from stream.windows.sources.outputs import Outputs
+from stream.windows.sources.quality import Quality
 from stream.windows.sources.reading import Source
 from stream.windows.sources.together import Together
 
-SHARES: Final = {"predictions": 0.50, "outcomes": 0.30, "slices": 0.20}
+SHARES: Final = {"predictions": 0.50, "outcomes": 0.25, "slices": 0.20, "fairness": 0.05}
 """Parts of the accepted false alarms: what predictions show is watched together, then losses and labels, then losses by
-slice. Where no slice is declared, the others have its part."""
+slice, then gaps between groups. Where no groups are declared, the outcomes have their part; where no slice is declared,
+all others have its part."""
 
 TOGETHER_SEED: Final = 1
 """Of the pairs that are drawn at random where there are too many: the same in every run."""
 
-Part: TypeAlias = Together | Outputs
+Part: TypeAlias = Together | Outputs | Quality
+
+
+def share_of(model: Model, group: str) -> float:
+    """A group's part of the accepted false alarms; nothing is kept back for what is not declared."""
+    parts = dict(SHARES)
+    if model.fairness is None:
+        parts["outcomes"] += parts.pop("fairness")
+    if not model.sliced:
+        del parts["slices"]
+    return parts[group] / sum(parts.values())
 
 
 class Slices(msgspec.Struct):
@@ -87,17 +101,26 @@ class Schema(msgspec.Struct):
         return [stream for source in (self.features, *self.parts) for stream in source.streams]
 
     @property
+    def quality(self) -> Quality:
+        return next(part for part in self.parts if isinstance(part, Quality))
+
+    @property
     def bins(self) -> list[Bins]:
         return [bins for source in (self.features, *self.parts) for bins in source.bins]
 
 
-def learn(model: Model, rows: PredictionRows) -> Schema:
-    """What the reference rows show."""
+def learn(model: Model, rows: PredictionRows, declared: Mapping[str, Constraint] | None = None) -> Schema:
+    """What the reference rows show. `declared`: constraints by feature, where a person has written them."""
     found = Schema(features.learn(rows), [], [], [], [])
     codes = read_predictions(found, rows).codes[:, : len(found.features.names)]
-    found.parts = [together.learn(found.features, codes.T, TOGETHER_SEED), outputs.learn(model, rows)]
+    found.parts = [
+        together.learn(found.features, codes.T, TOGETHER_SEED),
+        outputs.learn(model, rows),
+        # A training file is often shuffled, so how its rows repeat says nothing of the stream's.
+        quality.learn(found.features, rows, declared, ordered=model.reference.file is None),
+    ]
     found.classes = sorted(columns.counts_by_word(rows.prediction)) if model.task == "multiclass" else []
-    found.slices = [_learn_slices([s] if isinstance(s, str) else s, rows) for s in model.slices]
+    found.slices = [_learn_slices(names, rows) for names in model.sliced]
     found.labels = [each.label(i) for each in found.slices for i in range(len(each.values))]
     return found
 

@@ -10,8 +10,9 @@ from detectors.contract import Bins, Stream
 from stream.windows.profiles import Profile
 from stream.windows.words import Change
 
-MISSING_TOLD = 0.001
-"""The debiased PSI of a missing share from which on a window tells it: most features miss nothing, ever."""
+RARE = ("missing/", "invalid/", "duplicate")
+RARE_TOLD = 0.001
+"""The debiased PSI of such a share from which on a window tells it: most features miss nothing, ever."""
 
 
 def psi_all(reference: NDArray[np.int64], current: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -42,7 +43,7 @@ def window_drift(
     found: dict[str, dict[str, float]] = {}
     number = np.cumsum(numbers) - 1
     for j, stream in enumerate(streams):
-        quiet = stream.name.startswith("pair/") or (stream.name.startswith("missing/") and psi[j] < MISSING_TOLD)
+        quiet = stream.name.startswith("pair/") or (stream.name.startswith(RARE) and psi[j] < RARE_TOLD)
         if not rows[j] or quiet:
             continue
         each = found[stream.name] = {"psi": float(psi[j]), "js": float(js[j])}

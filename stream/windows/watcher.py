@@ -10,15 +10,18 @@ whichever predictions they belong to, because outcomes are watched in the order 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
+from detectors.constraints import Constraint
 from detectors.contract import Rows
+from detectors.sample import SampleState
 from stream import codec
 from stream.config import Model
 from stream.events import EXPIRED, Alert, Command, OutcomeRows, PredictionRows, Window
-from stream.windows import columns, schema, words
+from stream.windows import columns, disparity, schema, words
 from stream.windows.alerts import Book
 from stream.windows.cells import Cells
 from stream.windows.cohorts import Cohorts, segments
@@ -26,11 +29,13 @@ from stream.windows.columns import Ints
 from stream.windows.context import context_of
 from stream.windows.evidence import Group, GroupState, budget_of, seed_of
 from stream.windows.expected import Expected
+from stream.windows.explaining import Explaining
+from stream.windows.parity import Parity, ParityState, Verdict
 from stream.windows.past import Counted
 from stream.windows.performance import Performance
 from stream.windows.reporting import Reporting
 from stream.windows.results import Results, add_performance, results_of
-from stream.windows.schema import SHARES, Schema
+from stream.windows.schema import Schema, share_of
 from stream.windows.sources import outcomes
 from stream.windows.sources.outcomes import Outcomes
 from stream.windows.timeline import Slab
@@ -80,18 +85,26 @@ class WatcherState(msgspec.Struct):
     new_features: dict[str, int] = {}
     version: str | None = None
     last_order: float = -math.inf
+    parity: ParityState = msgspec.field(default_factory=ParityState)
+    sample: SampleState | None = None
 
 
 class Watcher:
     """One model. `slab` and `command` are the only mutators."""
 
-    def __init__(self, name: str, model: Model, mark_s: float, reference: PredictionRows | None = None) -> None:
+    def __init__(
+        self, name: str, model: Model, mark_s: float, reference: PredictionRows | None = None,
+        constraints: Mapping[str, Constraint] | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         self.model = model
         self.mark_s = mark_s
         self.given = reference
+        self.constraints = constraints
         self.groups: dict[str, Group] = {}
         self.cohorts: Cohorts | None = None
+        self.parity: Parity | None = None
+        self.explaining: Explaining | None = None
         self.state = WatcherState(Performance(model.task), Expected(model.task, model.reference.first))
 
     def slab(self, slab: Slab) -> Said:
@@ -147,6 +160,8 @@ class Watcher:
             said += self.cohorts.predictions(own, counted, state.version)
             state.last_order = float(rows.order[part.stop - 1])
             self._show("predictions", counted, said)
+            if self.parity is not None:
+                self._treat(self.parity.predictions(own), said)
 
     def _count_new_features(self, found: Schema, rows: PredictionRows) -> None:
         counted = self.state.new_features
@@ -165,17 +180,20 @@ class Watcher:
         for part in segments(whole, self.mark_s):
             said += self.cohorts.close(float(whole.order[part.start]), self.state.last_order)
             counted = self.groups["predictions"].count(streams.part(part.start, part.stop))
-            said += self.cohorts.predictions(columns.select_predictions(whole, part), counted, self.state.version)
+            own = columns.select_predictions(whole, part)
+            said += self.cohorts.predictions(own, counted, self.state.version)
             self.state.last_order = float(whole.order[part.stop - 1])
+            if self.parity is not None:
+                self._treat(self.parity.predictions(own), said)
         for i, waiting in enumerate(self.state.collecting_outcomes):
             results = results_of(self.model, waiting)
-            self._into_windows(results)
+            self._into_windows(results, said)
             self.state.collecting_outcomes[i] = columns.select_outcomes(waiting, results.fates)
 
     def _begin(self, whole: PredictionRows) -> Rows:
         """Learn what is normal; returns the reference as streams."""
         state = self.state
-        state.schema = schema.learn(self.model, whole)
+        state.schema = schema.learn(self.model, whole, self.constraints)
         streams = schema.read_predictions(state.schema, whole)
         group = self._fit("predictions", state.schema.streams, state.schema.bins, streams)
         start, end = float(whole.order[0]), float(whole.order[-1])
@@ -194,16 +212,13 @@ class Watcher:
             self.cohorts = Cohorts(
                 self.name, self.model, state.reporting, state.expected, state.schema, group, cells
             )  # fmt: skip
+            if self.model.fairness is not None:
+                self.parity = Parity(self.model, state.parity, state.schema)
 
     def _fit(self, name: str, streams: list[Any], bins: list[Any], rows: Rows) -> Group:
-        budget, seed = budget_of(self.model.false_alarms, self._share(name)), seed_of(self.name, name)
+        budget, seed = budget_of(self.model.false_alarms, share_of(self.model, name)), seed_of(self.name, name)
         self.groups[name] = Group.fit(streams, bins, rows, self.model.detectors, budget, seed)
         return self.groups[name]
-
-    def _share(self, group: str) -> float:
-        """The group's part of the accepted false alarms; nothing is kept back for slices that are not declared."""
-        active = [name for name in SHARES if name != "slices" or self.model.slices]
-        return SHARES[group] / sum(SHARES[name] for name in active)
 
     def _outcomes(self, rows: OutcomeRows, said: Said) -> None:
         state = self.state
@@ -220,21 +235,26 @@ class Watcher:
             else:
                 state.outcomes_left_out += len(rows.order)
             return
-        coded = self._into_windows(results)
+        coded = self._into_windows(results, said)
         if state.outcomes is None:
             self._collect_outcomes(columns.select_outcomes(rows, results.fates))
         elif len(results.fates):
             streams = state.outcomes.read(results)
+            assert self.explaining is not None
+            self.explaining.add(rows, results, streams, coded)
             self._show("outcomes", self.groups["outcomes"].count(streams), said)
             if "slices" in self.groups:
                 losses = state.outcomes.read_slices(coded, streams, results)
                 self._show("slices", self.groups["slices"].count(losses), said)
+            said += state.book.reconsider(self.explaining, self.groups["predictions"], float(rows.order[-1]))
 
-    def _into_windows(self, results: Results) -> list[tuple[int, Ints]]:
+    def _into_windows(self, results: Results, said: Said) -> list[tuple[int, Ints]]:
         """Count outcomes into the windows of their predictions; returns their slices."""
         assert self.cohorts is not None
         coded = self.cohorts.slice_codes(results.slices, len(results.row))
         self.cohorts.outcomes(results.event_time, results.first, results.delay_s, results.learners, coded)
+        if self.parity is not None:
+            self._treat(self.parity.outcomes(results), said)
         return coded
 
     def _collect_outcomes(self, new: OutcomeRows) -> None:
@@ -250,9 +270,11 @@ class Watcher:
         results = results_of(self.model, whole)
         found = state.outcomes = outcomes.learn(self.model, state.schema.labels, results)
         streams = found.read(results)
-        self._fit("outcomes", found.streams, found.bins, streams)
+        group = self._fit("outcomes", found.streams, found.bins, streams)
+        coded = self.cohorts.slice_codes(results.slices, len(results.row))
+        self.explaining = Explaining(state.schema, found, group.state.by_days)
+        self.explaining.add(whole, results, streams, coded)
         if found.slice_streams:
-            coded = self.cohorts.slice_codes(results.slices, len(results.row))
             losses = found.read_slices(coded, streams, results)
             self._fit("slices", found.slice_streams, found.slice_bins, losses)
 
@@ -266,25 +288,48 @@ class Watcher:
                 self.name, state.version, state.reference.id, str(self.model.false_alarms), self.groups,
                 state.schema.labels, name, found,
             )  # fmt: skip
-            alert = state.book.raise_alert(name, group, found, context)
+            context.breaches = state.schema.quality.breaches()
+            alert = state.book.raise_alert(name, group, found, context, self.explaining)
             if alert is not None:
                 said.append(alert)
+
+    def _treat(self, verdicts: list[Verdict], said: Said) -> None:
+        """What the tests of declared groups found becomes alerts, and ends them."""
+        state = self.state
+        assert state.reference is not None and self.model.fairness is not None
+        for verdict in verdicts:
+            answer: Alert | None
+            if verdict.alarm is None:
+                answer = state.book.end_gap(self.name, verdict.stream, verdict.at_s)
+            else:
+                alert = disparity.make(
+                    verdict, verdict.alarm, self.model.fairness.gap, self.name, state.version, state.reference.id,
+                    str(self.model.false_alarms),
+                )  # fmt: skip
+                answer = state.book.raise_gap(alert, verdict.alarm.since_s, verdict.alarm.at_s)
+            said += [] if answer is None else [answer]
 
     def snapshot(self) -> WatcherState:
         """The state as one struct, detectors included."""
         groups = {name: group.snapshot() for name, group in self.groups.items()}
-        return msgspec.structs.replace(self.state, groups=groups)
+        sample = None if self.explaining is None else self.explaining.sample.state
+        return msgspec.structs.replace(self.state, groups=groups, sample=sample)
 
     def restore(self, state: WatcherState) -> None:
         self.state = state
+        if state.schema is not None and self.constraints is not None:
+            state.schema.quality.edit(self.constraints)
         self.groups = {
             name: Group.restore(
-                saved, self.model.detectors, budget_of(self.model.false_alarms, self._share(name)),
+                saved, self.model.detectors, budget_of(self.model.false_alarms, share_of(self.model, name)),
                 seed_of(self.name, name),
             )
             for name, saved in state.groups.items()
         }  # fmt: skip
         self._attach()
+        if state.schema is not None and state.outcomes is not None:
+            by_days = self.groups["outcomes"].state.by_days
+            self.explaining = Explaining(state.schema, state.outcomes, by_days, state.sample)
 
     def figures(self) -> dict[str, Any]:
         """Plain values for people."""
@@ -303,8 +348,11 @@ class Watcher:
             "windows": state.reporting.count,
             "windows_forgotten": state.reporting.forgotten,
             "new_features": dict(state.new_features),
+            "constraints": {} if state.schema is None else state.schema.quality.figures(),
             "performance": state.performance.figures(),
             "alerts": state.book.figures(),
+            "calibration": state.performance.meaning("champion"),
+            "fairness": {} if self.parity is None else self.parity.figures(),
             "streams": {} if self.cohorts is None else {k: {"psi": v} for k, v in state.reporting.psi.items()},
         }
 

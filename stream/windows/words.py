@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from detectors.contract import Bins, Stream
+from stream.windows.breaches import Breach
 from stream.windows.profiles import Profile
 
 Severity: TypeAlias = Literal["information", "warning", "critical"]
@@ -19,6 +20,7 @@ Kind: TypeAlias = Literal[
     "concept_drift",
     "label_delay",
     "business_drift",
+    "fairness",
 ]
 
 SEVERITIES: Final[tuple[Severity, ...]] = ("information", "warning", "critical")
@@ -43,6 +45,8 @@ RATES: Final = {
     "prediction": "positive predictions",
     "unsure": "unsure predictions",
     "unlabelled": "predictions whose label never came",
+    "invalid": "values that the reference hardly had",
+    "duplicate": "rows that repeat one of those before them",
 }
 """What the shares are shares of."""
 
@@ -54,8 +58,18 @@ UNSEEN_SHARE: Final = 0.5
 CONSTANT_ROWS_MIN: Final = 50
 
 
+WHOLE: Final = ("unit", "constant", "unseen")
+"""Faults that spoil a feature as a whole."""
+
+DUPLICATE: Final = "duplicate"
+"""The stream of rows that repeat another."""
+
+EXPLAINS: Final = (*WHOLE, "type", "missing", "category", "range", "length", DUPLICATE)
+"""Faults of one feature, and of rows: an earlier one explains the later ones."""
+
+
 class Change(NamedTuple):
-    """One stream before and since."""
+    """One stream before and since; of data quality also what is broken."""
 
     stream: Stream
     bins: Bins
@@ -65,6 +79,7 @@ class Change(NamedTuple):
     newest: Profile
     widest: Profile
     psi: float
+    breach: Breach | None = None
 
 
 def moment(seconds: float) -> str:
@@ -83,13 +98,12 @@ def short_moment(seconds: float) -> str:
 
 
 def fault(change: Change) -> str | None:
-    """Why this is broken data and not drift: `missing`, `unit`, `constant`, `unseen`; None where it is drift. Judged by
-    the newest rows: a fault is whole from one row to the next, and the change's first block may lie across it. Values
-    that are missing less often than before, or hardly more often, are a change and no fault."""
+    """Why this is broken data and not drift, as in EXPLAINS; None where it is drift. Judged by the newest rows: a fault
+    is whole from one row to the next, and the change's first block may lie across it. Values that are missing less
+    often than before, or hardly more often, are a change and no fault."""
     name = change.stream.name.partition("/")[0]
-    if name == "missing":
-        most = max(side.share(change.j) for side in sides(change))
-        return "missing" if most - change.before.share(change.j) >= SHARE_GATE else None
+    if name in ("missing", "invalid", DUPLICATE):
+        return _rare_fault(change, name)
     if name != "feature":
         return None
     now = change.newest.bins(change.j)[: change.bins.size]
@@ -113,6 +127,17 @@ def fault(change: Change) -> str | None:
     return None
 
 
+def _rare_fault(change: Change, name: str) -> str | None:
+    """Of shares that are small in good data."""
+    most, was = max(side.share(change.j) for side in sides(change)), change.before.share(change.j)
+    limit = None if change.breach is None else change.breach.missing_max
+    if name == "missing":
+        worse = most - was >= SHARE_GATE if limit is None else most > max(limit, was)
+        fault = "missing" if change.breach is None else change.breach.fault
+        return fault if worse else None
+    return change.breach.fault if change.breach is not None and most - was >= SHARE_GATE else None
+
+
 def kind(change: Change, broken: str | None) -> Kind:
     if broken:
         return "data_quality"
@@ -121,6 +146,8 @@ def kind(change: Change, broken: str | None) -> Kind:
         "feature": "covariate_drift",
         "length": "covariate_drift",
         "missing": "covariate_drift",
+        "invalid": "covariate_drift",
+        "duplicate": "covariate_drift",
         "pair": "covariate_drift",
         "distance": "covariate_drift",
         "score": "prediction_drift",
@@ -128,6 +155,7 @@ def kind(change: Change, broken: str | None) -> Kind:
         "prediction": "prediction_drift",
         "label": "label_drift",
         "loss": "concept_drift",
+        "calibration": "concept_drift",
         "delay": "label_delay",
         "unlabelled": "label_delay",
         "value": "business_drift",
@@ -142,7 +170,7 @@ def severity(change: Change, broken: str | None, impact: Impact | None) -> Sever
         if relative < LOSS_WARNING or impact.low <= 0:
             return "information"
         return "critical" if relative >= LOSS_CRITICAL else "warning"
-    if broken and broken != "missing":
+    if broken in WHOLE:
         return "critical"
     if change.stream.kind == "rate":
         points = abs(change.current.share(change.j) - change.before.share(change.j))
@@ -150,9 +178,10 @@ def severity(change: Change, broken: str | None, impact: Impact | None) -> Sever
             return "critical" if points >= SHARE_GATE else "information"
         gate = SHARE_GATE if broken else SHARE_WARNING
         return "warning" if points >= gate or (change.psi >= PSI_WARNING and points >= SHARE_GATE) else "information"
-    if change.psi >= PSI_CRITICAL:
+    points = abs(_miscalibrated(change)) if change.stream.name == "calibration" else 0.0
+    if change.psi >= PSI_CRITICAL or points >= SHARE_CRITICAL:
         return "critical"
-    return "warning" if change.psi >= PSI_WARNING else "information"
+    return "warning" if change.psi >= PSI_WARNING or points >= SHARE_WARNING else "information"
 
 
 class Impact(NamedTuple):
@@ -222,7 +251,13 @@ def _fault_words(change: Change, broken: str) -> str:
     if broken == "unseen":
         share = percent(now.share(change.j, change.bins.size - 1))
         return f"{share} of {name} are categories that the reference did not have,"
-    return _missing_words(change)
+    if broken == "missing" or change.breach is None:
+        return _missing_words(change)
+    if change.stream.name.startswith("missing/"):
+        return f"{name} {change.breach.text}"
+    share = percent(max(change.current.share(change.j), change.widest.share(change.j)))
+    said = change.breach.text
+    return f"{share} of the rows {said}" if broken == DUPLICATE else f"{name} {said} in {share} of the events"
 
 
 def _drift_words(change: Change) -> str:
@@ -238,13 +273,29 @@ def _drift_words(change: Change) -> str:
         return f"rows lie elsewhere as a whole: mean distance from the reference {means}"
     if group == "delay":
         return f"labels come after another time: mean {was / 3600:.3g} h → {now / 3600:.3g} h"
+    if group == "calibration":
+        return _meaning_words(change)
     if change.stream.kind == "categorical":
         return _category_words(change)
     if change.stream.kind == "rate":
-        what = RATES.get(group, "positive labels")
+        what = RATES.get(group, "positive labels") + (f" of {name}" if group == "invalid" else "")
         return f"{what} {percent(change.before.share(change.j))} → {percent(change.current.share(change.j))}"
     subject = f"length of {name}" if group == "length" else name
     return f"{subject} has moved: mean {means} (PSI {change.psi:.2f})"
+
+
+def _miscalibrated(change: Change) -> float:
+    """How much more often labels come true than scores say: the mean residual moves by half of it."""
+    return 2 * (change.current.mean(change.j) - change.before.mean(change.j))
+
+
+def _meaning_words(change: Change) -> str:
+    points = _miscalibrated(change)
+    if abs(points) >= SHARE_GATE:
+        often = "more" if points > 0 else "less"
+        return f"labels come true {often} often than scores say: by {100 * abs(points):.0f} points"
+    surer = change.current.variance(change.j) > change.before.variance(change.j)
+    return f"scores are {'surer' if surer else 'less sure'} than labels bear out"
 
 
 def _missing_words(change: Change) -> str:

@@ -6,6 +6,7 @@ numbers in the join (`stream.joining.columns`), and comes here as such.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -18,7 +19,7 @@ from stream.windows import columns
 from stream.windows.columns import Floats
 from stream.windows.sources.reading import Codes, learn_bins, read, weighted
 
-SHARE: Final = 0.60
+SHARE: Final = 0.55
 """Of the predictions' part of the budget."""
 
 MISSING_WEIGHT: Final = 0.25
@@ -40,13 +41,26 @@ class Features(msgspec.Struct, tag="features"):
 
     def read(self, rows: PredictionRows, features: Codes, values: Floats, codes: Codes) -> None:
         """As `Source.read`; `features` is the upper half of `codes`."""
-        n, f = len(rows.order), len(self.names)
+        self._fill(rows.features, len(rows.order), values, codes)
+        values[len(self.names) :] = codes[len(self.names) :] = features < 0
+
+    @property
+    def named(self) -> tuple[Stream, ...]:
+        """The streams of the values, under the features' own names."""
+        return tuple(msgspec.structs.replace(self.streams[j], name=name) for j, name in enumerate(self.names))
+
+    def codes(self, found: Mapping[str, Column], n: int) -> Codes:
+        """(f, n) codes of the values in these columns."""
+        codes, values = np.empty((len(self.names), n), np.int32), np.empty((len(self.names), n))
+        self._fill(found, n, values, codes)
+        return codes
+
+    def _fill(self, found: Mapping[str, Column], n: int, values: Floats, codes: Codes) -> None:
         for j, name in enumerate(self.names):
-            column = rows.features.get(name)
+            column = found.get(name)
             if column is not None and name in self.texts:
                 column = lengths(column)
             values[j], codes[j] = read(column, self.streams[j].kind, self.bins[j], n)
-        values[f:] = codes[f:] = features < 0
 
 
 def learn(rows: PredictionRows) -> Features:

@@ -1,5 +1,5 @@
-"""What comes back from the world as streams: labels, losses, how late they are, whether they come at all, and what they
-are worth (F02, F04, F14, F16). Losses also by slice (F10).
+"""What comes back from the world as streams: labels, losses, how late they are, whether they come at all, what they
+are worth, and whether scores still mean what they did (F02, F04, F14, F16, F17). Losses also by slice (F10).
 
 Rows are predictions whose fate has become known, the first time: labelled, implied or expired. Owns which streams there
 are; refuses to know how they are judged.
@@ -19,6 +19,8 @@ from stream.events import Column
 from stream.windows import columns
 from stream.windows.columns import Floats, Ints
 from stream.windows.results import Results
+from stream.windows.sources import meaning
+from stream.windows.sources.meaning import Meaning
 from stream.windows.sources.outputs import prediction_kind
 from stream.windows.sources.reading import learn_bins, read
 
@@ -27,6 +29,9 @@ LOSS_WEIGHT: Final = 3.0
 
 OPERATIONS_WEIGHT: Final = 0.25
 """Of the delay, and of the share without a label: they move grossly or not at all."""
+
+MEANING_WEIGHT: Final = 0.5
+"""Of what scores mean: much of what moves it moves the loss as well."""
 
 LOSS: Final = 1
 """The place of the loss among the streams."""
@@ -40,6 +45,7 @@ class Outcomes(msgspec.Struct):
     bins: list[Bins]
     slice_streams: list[Stream]
     slice_bins: list[Bins]
+    meaning: Meaning | None = None
 
     def read(self, results: Results) -> Rows:
         """(n, d) codes and values of the rows whose fate is new."""
@@ -47,7 +53,8 @@ class Outcomes(msgspec.Struct):
         codes = np.empty((len(self.streams), n), np.int32)
         values: Floats = np.empty((len(self.streams), n))
         for j, stream in enumerate(self.streams):
-            values[j], codes[j] = read(column_of(self.task, stream.name, results), stream.kind, self.bins[j], n)
+            column = column_of(self.task, stream.name, results, self.meaning)
+            values[j], codes[j] = read(column, stream.kind, self.bins[j], n)
         return Rows(results.order[results.fates], codes.T, values.T)
 
     def read_slices(self, coded: Sequence[tuple[int, Ints]], outcomes: Rows, results: Results) -> Rows:
@@ -75,16 +82,18 @@ def learn(model: Model, labels: Sequence[dict[str, str]], results: Results) -> O
     ]
     worth = sorted(name for name, column in results.values.items() if column.words is None)
     streams += [Stream(f"value/{name}", "numeric", 1.0 / len(worth)) for name in worth]
-    bins = [learn_bins(stream, column_of(model.task, stream.name, results) or NOTHING) for stream in streams]
+    scores = meaning.learn(results) if model.task == "binary" else None
+    streams += [Stream(meaning.STREAM, "numeric", MEANING_WEIGHT)] if scores else []
+    bins = [learn_bins(stream, column_of(model.task, stream.name, results, scores) or NOTHING) for stream in streams]
     names = [",".join(f"{name}={value}" for name, value in each.items()) for each in labels]
     by_slice = [Stream(f"loss[{name}]", kind) for name in names]
-    return Outcomes(model.task, streams, bins, by_slice, [bins[LOSS]] * len(by_slice))
+    return Outcomes(model.task, streams, bins, by_slice, [bins[LOSS]] * len(by_slice), scores)
 
 
 NOTHING: Final = Column(np.zeros(0))
 
 
-def column_of(task: Task, stream: str, results: Results) -> Column | None:
+def column_of(task: Task, stream: str, results: Results, scores: Meaning | None) -> Column | None:
     """The stream's column, of the rows whose fate is new."""
     fates = results.fates
     if stream == "label":
@@ -95,5 +104,7 @@ def column_of(task: Task, stream: str, results: Results) -> Column | None:
         return Column(results.delay[fates])
     if stream == "unlabelled":
         return Column(np.isnan(results.delay[fates]).astype(np.float64))
+    if stream == meaning.STREAM and scores is not None:
+        return Column(meaning.column(scores, results))
     found = results.values.get(stream.removeprefix("value/"))
     return None if found is None else columns.take(found, fates)

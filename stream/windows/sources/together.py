@@ -41,8 +41,7 @@ def learn(features: Features, codes: Codes, seed: int) -> Together:
     others the bins, since the former look nearer to what they have shaped."""
     f = len(features.names)
     own = binning.training_rows(codes.shape[1])
-    named = [msgspec.structs.replace(features.streams[j], name=name) for j, name in enumerate(features.names)]
-    found = codependence.learn(named, features.bins[:f], codes.T[:own], seed)
+    found = codependence.learn(features.named, features.bins[:f], codes.T[:own], seed)
     streams = codependence.streams(found)
     numbers = codependence.read(found, codes.T[own:])
     bins = [learn_bins(stream, Column(numbers[:, j])) for j, stream in enumerate(streams)]
