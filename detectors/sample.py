@@ -27,9 +27,6 @@ RING_ROWS: Final = 4_000
 PROPORTION_ROWS_MIN: Final = 200
 """Fewer earlier rows than this compare worse than rows of other times of the week."""
 
-BLOCK: Final = 256
-"""Rows whose keyed numbers are drawn together."""
-
 VERSION: Final = 1
 
 
@@ -190,8 +187,4 @@ def narrow(rows: Labelled) -> Labelled:
 
 def priorities(key: int, numbers: NDArray[np.int64]) -> Floats:
     """(n,) uniform numbers, one for each row's number, whoever asks and when."""
-    blocks, place = np.divmod(numbers, BLOCK)
-    distinct, where = np.unique(blocks, return_inverse=True)
-    keys = np.array([key], np.uint64)
-    table = np.concatenate([randomness.uniforms(keys, int(block), BLOCK) for block in distinct])
-    return np.asarray(table[where, place])
+    return randomness.of_rows(key, numbers.astype(np.float64))

@@ -1,4 +1,5 @@
-"""Constraints: learned with room, asked value by value, written and read as a file (F11)."""
+"""Constraints: learned with room, asked value by value, written and read as a file; and those of a training file
+held against serving (F11, F12)."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from stream.config import parse
 from stream.errors import ConfigError
 from stream.joining.columns import column
 from stream.runtime import constraints as files
+from stream.runtime.replay import replay
 from stream.surface import cli
 from stream.surface import constraints as written
 
@@ -264,3 +266,23 @@ def test_a_file_that_is_none_is_told(folder: Path, text: str, fault: str) -> Non
     with pytest.raises(ConfigError, match=r"models\.m\.constraints: limits\.yaml") as caught:
         files.load(parse(CONFIG))
     assert fault in caught.value.faults[0]
+
+
+def test_serving_is_held_against_what_training_had(tmp_path: Path) -> None:
+    """F12: with a reference that is a file the constraints are that file's, from the first event on."""
+    draw = np.random.default_rng(18)
+    train = [f"{t:.3f},{'ab'[i % 2]}" for i, t in enumerate(draw.gamma(20.0, 1.0, 2_000))]
+    (tmp_path / "train.csv").write_text("\n".join(["temp,c", *train]) + "\n")
+    serve = [f"{-1.0 if i % 8 == 0 else t:.3f},{'ab'[i % 2]},{i % 2}" for i, t in enumerate(draw.gamma(20, 1, 1_500))]
+    (tmp_path / "serve.csv").write_text("\n".join(["temp,c,said", *serve]) + "\n")
+    text = f"""
+models: {{m: {{task: binary, reference: {{file: {tmp_path / "train.csv"}}}, labels: {{horizon: 1d}}}}}}
+input: {{model: m, prediction: said, event_time: {{start: "2024-01-01T00:00:00Z", step: 10s}}}}
+"""
+    document = replay(parse(text), tmp_path / "serve.csv").to_dict()
+    shown = document["models"]["m"]["watch"]["constraints"]
+    assert shown["features"]["c"] == "text, one of a, b"
+    assert (shown["from"], shown["repeats_within_rows"]) == ("reference", None)
+    alert = document["alerts"][-1]
+    assert (alert["kind"], alert["stream"], alert["evidence"]["fault"]) == ("data_quality", "invalid/temp", "range")
+    assert alert["since"]["estimate"] < "2024-01-01T01", "from the first block on"

@@ -374,7 +374,7 @@ def test_a_check_says_what_is_compared_and_which_group_the_data_lack(file: Path)
     lines = "\n".join(check.explain(parse(ROWS), file))
     assert "slices sex (2)" in lines
     assert "compares groups by sex: an alert where a rate differs by more than 10 points" in lines
-    with pytest.raises(ConfigError, match="fairness: no feature or tag 'race' in d.csv"):
+    with pytest.raises(ConfigError, match=r"fairness: no feature or tag 'race' in d\.csv"):
         check.explain(parse(ROWS.replace("[sex]", "[sex, race]")), file)
 
 

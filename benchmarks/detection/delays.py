@@ -101,7 +101,7 @@ class Size(NamedTuple):
 
 
 FULL = Size(400, 100, 10_000_000, 1_000_000, 60, 200)
-QUICK = Size(16, 4, 200_000, 250_000, 1, 1)
+QUICK = Size(10, 2, 200_000, 250_000, 1, 1)
 FIT_DELTAS = (0.03, 0.01, 0.003, 0.001)
 FIT_DELTAS_QUICK = (0.3, 0.1)
 

@@ -53,7 +53,7 @@ class Size(NamedTuple):
 
 
 FULL = Size(600, 200, 20_000_000, 2_000_000, 500_000, 9)
-QUICK = Size(100, 5, 600_000, 60_000, 5_000, 3)
+QUICK = Size(60, 3, 600_000, 30_000, 4_000, 3)
 
 
 def run(quick: bool, seed: int) -> Part:

@@ -51,9 +51,9 @@ FULL = {
     "budget 20, blocks of 32": Setting(3_000_000, 20.0, 32),
     "budget 20, blocks of 2000": Setting(10_000_000, 20.0, 2_000),
 }
-QUICK = {"budget 20": Setting(600_000, 20.0), "budget 100, blocks of 32": Setting(120_000, 100.0, 32)}
+QUICK = {"budget 20": Setting(400_000, 20.0), "budget 100, blocks of 32": Setting(120_000, 100.0, 32)}
 MOVING = Setting(6_000_000, 20.0)
-MOVING_QUICK = Setting(300_000, 20.0)
+MOVING_QUICK = Setting(180_000, 20.0)
 
 
 class PeerRows(NamedTuple):
@@ -67,7 +67,7 @@ class PeerRows(NamedTuple):
 
 
 PEER_ROWS = PeerRows(1_000_000, 200_000, 2_000, 40_000, 1_000_000)
-PEER_ROWS_QUICK = PeerRows(20_000, 5_000, 150, 1_000, 40_000)
+PEER_ROWS_QUICK = PeerRows(10_000, 3_000, 120, 500, 20_000)
 
 
 def run(quick: bool, seed: int) -> Part:

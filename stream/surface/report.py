@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -116,13 +116,7 @@ def _model(document: Document, model: str, pictures: dict[str, Figure]) -> str:
         note = "What is learned is at best as new as its labels."
         pair.append(_card("Delay of labels", note, picture("delays", delays)))
     parts.append(f'<div class="pair">{"".join(pair)}</div>' if len(pair) == 2 else "".join(pair))
-    meant = trust.calibration(document, model)
-    if meant["data"]:
-        words = trust.calibration_words(document, model)
-        parts.append(_card("Calibration", words, picture("calibration", meant)))
-    compared = trust.fairness_rows(document, model)
-    if compared:
-        parts.append(_card("Groups", GROUPS_NOTE, _fairness_table(compared)))
+    parts += _trust(document, model, picture)
     parts.append(_card("Learners", "Prequential figures over the whole run.", _learner_table(document, model)))
     decisions = [d for d in document["learning"]["decisions"] if d["model"] == model]
     if decisions:
@@ -208,10 +202,15 @@ def _learner_table(document: Document, model: str) -> str:
     )
 
 
-def _fairness_table(rows: list[list[str]]) -> str:
+def _trust(document: Document, model: str, picture: Callable[[str, Figure], str]) -> list[str]:
+    """The cards of calibration and of declared groups, where there are scores and groups."""
+    meant = trust.calibration(document, model)
+    words = trust.calibration_words(document, model)
+    cards = [_card("Calibration", words, picture("calibration", meant))] if meant["data"] else []
+    rows = [[escape(cell) for cell in row] for row in trust.fairness_rows(document, model)]
     head = ("group", "of", "gap", "with 95 %", "worst", "best", "too few rows")
-    cells = [[escape(cell) for cell in row] for row in rows]
-    return _table(head, cells, ("", "", "n", "n", "", "", ""))
+    table = _table(head, rows, ("", "", "n", "n", "", "", ""))
+    return [*cards, _card("Groups", GROUPS_NOTE, table)] if rows else cards
 
 
 def _decision_table(decisions: list[dict[str, Any]]) -> str:

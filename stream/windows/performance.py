@@ -100,7 +100,9 @@ def calibration(task: Task, total: Floats) -> Calibration | None:
         return None
     start = WIDTHS[task] - 2 * SCORE_BINS
     found = reliability.curve(total[start : start + SCORE_BINS], total[start + SCORE_BINS :])
-    return None if found is None else Calibration(found.ece, found.ece_plain, list(found.bins))
+    if found is None:
+        return None
+    return Calibration(found.ece, found.ece_plain, [(each.score, each.ones, each.n) for each in found.bins])
 
 
 def metrics(task: Task, total: Floats) -> dict[str, float]:
@@ -252,7 +254,9 @@ class Performance(msgspec.Struct):
         """A learner's reliability curve over everything seen; empty without scores."""
         known = self.learners.get(name)
         found = None if known is None else calibration(self.task, known.overall.total)
-        return {} if found is None else {"ece": found.ece, "ece_plain": found.ece_plain, "bins": found.bins}
+        if found is None:
+            return {}
+        return {"ece": found.ece, "ece_plain": found.ece_plain, "bins": [list(each) for each in found.bins]}
 
     def figures(self) -> dict[str, dict[str, dict[str, float]]]:
         """By learner: `overall`, and every version."""
