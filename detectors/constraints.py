@@ -159,7 +159,7 @@ def can_break(constraint: Constraint) -> bool:
 def broken(constraint: Constraint, column: Column) -> NDArray[np.int8]:
     """(n,) number of the first rule that each value breaks: 0 none, -1 it is missing.
 
-    About 2 us and 4 ns a number, 0.2 us a distinct word.
+    About 2.5 us and 1 ns a number; 0.2 us a distinct word, 1 us if it is a number.
 
     >>> broken(Constraint(type="number", low=0.0), Column(np.array([1.0, -1.0, np.nan]))).tolist()
     [0, 2, -1]

@@ -24,9 +24,9 @@ LAG_ONE_BLOCKS = 0.05
 """Lag-1 correlation of neighbouring blocks that ranks of blocks bear."""
 
 LEVEL = 1e-4
-"""Chance, over all series of a stream, that a scale without dependence is taken for one with it. At 0.002 two to four of
-a hundred independent streams were judged by blocks, for as much time as all others took; what is missed at this level,
-a lag-1 of 0.05 in 5,000 rows, makes no flood, and a stream that alarms again steps down by itself."""
+"""Chance, over all series of a stream, that a scale without dependence is taken for one with it. At 0.002 two to four
+of a hundred independent streams were judged by blocks, for as much time as all others took; what is missed at this
+level, a lag-1 of 0.05 in 5,000 rows, makes no flood, and a stream that alarms again steps down by itself."""
 
 BLOCKS_TO_TELL = 24
 """Fewer blocks say nothing about a scale."""

@@ -138,6 +138,11 @@ class Sample:
         was, now = ((x.time_s + x.delay_s if by_label else x.time_s) for x in (before, new))
         return before.take(was < before_s), new.take(now >= since_s)
 
+    def rows_since(self, since_s: float, by_label: bool = False) -> int:
+        """How many rows the later side of `sides` has."""
+        new = self.state.ring.rows
+        return int((new.time_s + (new.delay_s if by_label else 0.0) >= since_s).sum())
+
     def snapshot(self) -> bytes:
         return state.pack(self.state)
 

@@ -1,4 +1,4 @@
-"""Groups of people treated unlike (F18): gaps with intervals, tests that may be looked at always, windows, alerts."""
+"""Groups of people treated unlike (F18): gaps with intervals, in windows, over the run, and as alerts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors import fairness, gaps
-from detectors.contract import Budget
+from detectors import fairness
 from detectors.fairness import Counts
-from detectors.gaps import GapAlarm, GapState, Tolerance
 from stream import codec
 from stream.config import parse
 from stream.errors import ConfigError
@@ -26,7 +24,19 @@ from stream.runtime.replay import replay
 from stream.stages.watch import Watch
 from stream.surface import check, report, trust
 from stream.windows.schema import share_of
-from tests.watching import END, Stream, alerts, config, in_turn, observations, plain, run, text, watched, windows
+from tests.watching import (
+    END,
+    Stream,
+    alerts,
+    config,
+    in_turn,
+    observations,
+    plain,
+    run,
+    text,
+    watched,
+    windows,
+)
 
 COMPAS = Path(__file__).parent.parent.parent / "shared" / "data" / "compas_two_years.csv.gz"
 
@@ -112,61 +122,6 @@ def test_the_largest_of_many_gaps_is_still_within_its_interval() -> None:
 
 def test_fewer_than_two_groups_are_not_compared() -> None:
     assert fairness.measures(["a", "b", "few"], TABLE, 150) == {}
-
-
-def watching(
-    rates: tuple[float, ...], n: int, seed: int, per: float, gap: float = 0.1, drift: float = 0.0
-) -> list[GapAlarm]:
-    """Alarms of n rows of groups of one size; all rates wander together by `drift`."""
-    draw = np.random.default_rng(seed)
-    group = draw.integers(0, len(rates), n)
-    level = drift * np.sin(np.arange(n) / 700)
-    hit = (draw.random(n) < np.array(rates)[group] + level).astype(float)
-    return gaps.take(gaps.begin(len(rates)), tolerance(per, gap), np.arange(n) * 60.0, group, hit)
-
-
-def tolerance(per: float, gap: float = 0.1) -> Tolerance:
-    return Tolerance(gap, 50, Budget(1.0, events=per))
-
-
-def test_a_gap_of_what_is_tolerated_raises_no_more_false_alarms_than_accepted() -> None:
-    """F08: 200 runs at the very edge of the null, one false alarm accepted in each; beyond the edge there are more."""
-    edge = sum(len(watching((0.45, 0.35), 6400, seed, per=6400)) for seed in range(200))
-    assert 0 < edge <= 200
-    beyond = sum(len(watching((0.45, 0.35), 6400, seed, per=6400, gap=0.02)) for seed in range(20))
-    assert beyond > 3 * 20
-
-
-def test_rates_that_wander_together_are_no_gap() -> None:
-    alarms = sum(len(watching((0.45, 0.35), 6400, seed, per=6400, drift=0.3)) for seed in range(60))
-    assert alarms <= 60
-
-
-def test_a_gap_of_twice_what_is_tolerated_is_found() -> None:
-    found = [watching((0.50, 0.30), 12_800, seed, per=100_000) for seed in range(20)]
-    assert all(found), "each of 20 runs"
-    first = [alarms[0] for alarms in found]
-    assert {(alarm.high, alarm.low) for alarm in first} == {(0, 1)}
-    assert np.median([alarm.at_s / 60 for alarm in first]) < 4000
-    assert np.mean([alarm.rates for alarm in first], axis=0) == pytest.approx([0.50, 0.30], abs=0.04)
-
-
-def test_the_one_group_that_differs_is_found_among_many() -> None:
-    alarm = watching((0.3, 0.3, 0.3, 0.6, 0.3, 0.3), 20_000, 3, per=1e6)[0]
-    assert alarm.high == 3
-
-
-def test_how_rows_are_cut_and_stored_does_not_matter() -> None:
-    draw = np.random.default_rng(4)
-    n = 9000
-    group, time_s = draw.integers(-1, 3, n), np.cumsum(draw.random(n))
-    hit = (draw.random(n) < np.array([0.2, 0.25, 0.6, 0.0])[group]).astype(float)
-    straight = gaps.take(gaps.begin(3), tolerance(20_000), time_s, group, hit)
-    state, cut = gaps.begin(3), []
-    for rows in np.array_split(np.arange(n), np.sort(draw.choice(n, 40, replace=False))):
-        cut += gaps.take(state, tolerance(20_000), time_s[rows], group[rows], hit[rows])
-        state = codec.unpack(GapState, codec.pack(state))
-    assert straight and cut == straight
 
 
 def people(n: int, seed: int, apart: float, since: int = 0, until: int = 10**9) -> Stream:

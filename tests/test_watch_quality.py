@@ -102,12 +102,13 @@ def test_a_good_stream_raises_nothing_and_shows_its_constraints(seed: int) -> No
     assert (shown["from"], shown["broken_in_reference"], shown["repeats_within_rows"]) == ("reference", {}, 500)
 
 
-@pytest.mark.parametrize("moved", ["at once", "slowly"])
+@pytest.mark.parametrize("moved", ["at once", "slowly", "beyond it"])
 def test_values_that_leave_their_range_as_a_whole_have_drifted(moved: str) -> None:
     """F19: a season that the reference did not see is no fault of the data."""
     stream = good(7)
-    by = np.where(np.arange(N) >= AT, 15.0, 0.0) if moved == "at once" else np.clip(np.arange(N) - 2_500, 0, N) / 60.0
-    stream.features["temp"] = stream.features["temp"] + by
+    later = np.clip(np.arange(N) - AT + 1, 0, 1)
+    by = {"at once": 15.0 * later, "slowly": np.clip(np.arange(N) - 2_500, 0, N) / 60.0, "beyond it": 50.0 * later}
+    stream.features["temp"] = stream.features["temp"] + by[moved]
     watch, found = watched(stream)
     assert found[0].stream == "feature/temp"
     assert {alert.kind for alert in found} == {"covariate_drift"}
@@ -263,3 +264,17 @@ def test_a_reference_poor_in_information_is_not_asked_for_repeats() -> None:
     assert found.quality.repeats is None
     assert [each.name for each in found.quality.streams] == ["invalid/c"]
     assert sum(each.weight for each in found.streams) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("rows_per_chunk", [50, 256])
+def test_one_text_among_numbers_is_one_missing_number_however_rows_are_cut(rows_per_chunk: int) -> None:
+    """F11, F49: the numbers that shared a chunk with it stay what they are."""
+    stream = plain(3000, seed=41)
+    numbers = stream.features["x0"].tolist()
+    stream.features["x0"] = [*numbers[:2000], "n/a", *numbers[2001:]]
+    watch = Watch(config(SETTINGS), 0, 2)
+    run(watch, in_turn(observations(stream, 2, rows_per_chunk)))
+    total = watch.watchers["m"].groups["predictions"].state.total.total()
+    names = [each.name for each in watch.watchers["m"].groups["predictions"].state.streams]
+    assert total.counts[names.index("feature/x0"), 0] == 1
+    assert total.counts[names.index("missing/x0"), 2] == 1

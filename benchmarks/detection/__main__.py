@@ -90,8 +90,9 @@ def measured(part: str, quick: bool, seed: int) -> dict[str, Any]:
     return {"run": {**cost, "broken": broken}, "figures": found["figures"], "bars": found["bars"]}
 
 
-def show(bars: list[dict[str, Any]]) -> None:
-    table = Table(title="what was asked for, and what came")
+def show(bars: list[dict[str, Any]], quick: bool) -> None:
+    few = " (quick: few runs, so a bar may fail by chance)" if quick else ""
+    table = Table(title=f"what was asked for, and what came{few}")
     for column in ("part", "bar", "value", "bound", "unit", ""):
         table.add_column(column, justify="right" if column in ("value", "bound") else "left")
     for bar in bars:
@@ -124,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{part}: {found[part]['run']['cpu_s']:.0f} s of CPU", file=sys.stderr, flush=True)
         if options.out:
             write(options.out, document(found, options.quick, options.seed))
-    show(document(found, options.quick, options.seed)["bars"])
+    show(document(found, options.quick, options.seed)["bars"], options.quick)
     return int(broken)
 
 

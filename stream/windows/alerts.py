@@ -97,17 +97,21 @@ class Book(msgspec.Struct):
         change = change_of(group, found, context.breaches)
         alert = make(change, found, context, self.broken_data())
         case = case_of(change, found, context)
-        answer = None if explaining is None else explaining.diagnose(case, labelled=alarm.name == change.stream.name)
-        if answer is not None:
-            alert = explained(alert, *answer)
         known = self._of_stream(group_name, change.j)
         if known is not None:
             known.again += 1
             self.repeated += 1
             if not _worse(alert, known.alert):
                 return None
-            escalated = {"escalated_from": known.alert.severity}
-            return _sent(known, alert, "revised" if alert.stream != known.alert.stream else "firing", escalated)
+            was, own = known.alert, alert.stream == known.alert.stream
+            worse = msgspec.structs.replace(
+                alert, kind=was.kind, diagnosis=was.diagnosis, features=was.features, actions=was.actions
+            )
+            escalated = {**was.evidence, **alert.evidence, "escalated_from": was.severity}
+            return _sent(known, worse, "firing" if own else "revised", escalated)
+        if explaining is not None:
+            answer = explaining.diagnose(case, labelled=context.by_label)
+            alert = alert if answer is None else explained(alert, *answer)
         before = found.cells.only(change.j)
         member = Member(
             group_name, change.j, change.stream.name, alert.kind, before, before.n, alarm.at_s, alarm.since_s
@@ -117,6 +121,10 @@ class Book(msgspec.Struct):
             span = (each.since_low_s, each.since_high_s)
             if causes.joins(each.alert, span, alert, (alarm.since_low_s, alarm.since_high_s), slack_s):
                 return self._join(each, member, alert, case)
+        if explaining is not None and not context.by_label:
+            answer = explaining.diagnose(case)
+            alert = alert if answer is None else explained(alert, *answer)
+            member.kind = alert.kind
         return self._open(OpenAlert(alert, alarm.since_low_s, alarm.since_high_s, [member], case=case))
 
     def _open(self, new: OpenAlert) -> Alert:

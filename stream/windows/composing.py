@@ -76,8 +76,10 @@ def change_of(group: Group, found: Found, broken: Mapping[str, Breach]) -> Chang
     if breach is not None and breach.values:
         own = _values(group, breach.values)
         k = group.state.bins[own].size
-        beyond = int(found.current.bins(j)[1])
-        if breaches.moved(found.before.bins(own)[:k], found.current.bins(own)[:k], beyond):
+        # The block of the change lies across it; the newest rows do not.
+        now = found.newest if found.newest.share(j) >= breaches.LEFT else found.current
+        beyond = int(now.bins(j)[1])
+        if breaches.moved(found.before.bins(own)[:k], now.bins(own)[:k], beyond, now.mean(own), breach.bounds):
             j, breach = own, None
     psi = psi_all(found.before.counts[[j], 1:], found.current.counts[[j], 1:])
     sides = found.before, found.current, found.newest, found.widest

@@ -39,6 +39,13 @@ KINDS: Final = {
 
 SAMPLE_SEED: Final = 1
 
+LOOKS_PER_SLAB: Final = 2
+"""Comparisons of labelled rows a slab: one takes some 50 ms, and a flood of alarms must not stop the stream. What was
+not looked at is looked at again as labels come."""
+
+SIDE_ROWS_MAX: Final = 2_000
+"""Labelled rows of either time that are compared: more make what is seen hardly surer, and every look longer."""
+
 
 class Case(msgspec.Struct):
     """What an alarm says: its stream, when the change began (the earliest, the estimate, the latest), whether these are
@@ -67,6 +74,7 @@ class Explaining:
         )
         bins = tuple(schema.features.bins[:f])
         self.layout = Layout(schema.features.named, bins, outcomes.streams[0], outcomes.bins[0], slices)
+        self.looks = LOOKS_PER_SLAB
         self.sample = Sample(f, len(slices), SAMPLE_SEED)
         if state is not None:
             self.sample.state = state
@@ -101,14 +109,22 @@ class Explaining:
         group, _, name = case.stream.partition("[")[0].partition("/")
         if group not in QUANTITIES:
             return None
-        found = self._explain(case) if labelled else None
+        found = self._explain(case) if labelled and self._may_look() else None
         faults = serious(case.faults, case.psi)
         evidence = Evidence(QUANTITIES[group], name, faults, case.psi, found)
         return diagnose(evidence), found is not None
 
+    def begin(self) -> None:
+        """A slab begins."""
+        self.looks = LOOKS_PER_SLAB
+
+    def _may_look(self) -> bool:
+        self.looks -= 1
+        return self.looks >= 0
+
     def labels_since(self, case: Case) -> int:
         """Labelled rows that surely came after the change."""
-        return len(self.sample.sides(case.low_s, case.high_s, case.by_label)[1])
+        return self.sample.rows_since(case.high_s, case.by_label)
 
     def _explain(self, case: Case) -> Explanation | None:
         before, since = self.sample.sides(min(case.low_s, case.since_s), case.high_s, case.by_label)
@@ -117,9 +133,16 @@ class Explaining:
         if self.by_days and len(before) and len(since):
             was, now = (np.array([cell_of(t, True) for t in side.time_s.tolist()]) for side in (before, since))
             before = in_proportion(before, was, now)
+        before, since = thinned(before), thinned(since)
         names = [stream.name for stream in self.layout.features]
         broken = [names.index(name) for name in serious(case.faults, case.psi) if name in names]
         return explain(self.layout, before, since, broken, case.place)
+
+
+def thinned(rows: Labelled) -> Labelled:
+    """At most SIDE_ROWS_MAX of the rows, evenly in time."""
+    n = len(rows)
+    return rows if n <= SIDE_ROWS_MAX else rows.take(np.arange(SIDE_ROWS_MAX) * n // SIDE_ROWS_MAX)
 
 
 def explained(alert: Alert, found: Diagnosis, by_labels: bool) -> Alert:

@@ -110,6 +110,8 @@ class Watcher:
     def slab(self, slab: Slab) -> Said:
         """Take the next rows of the canonical order, return what they cause."""
         said: Said = []
+        if self.explaining is not None:
+            self.explaining.begin()
         if self.given is not None and self.state.reference is None:
             self._begin(moved_before(self.given, slab.first))
         horizon = float(self.model.labels.horizon)

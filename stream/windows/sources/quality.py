@@ -108,12 +108,17 @@ class Quality(msgspec.Struct, tag="quality"):
             if rules and name in self.constraints:
                 rule = min(rules, key=lambda r: (-rules[r], r))
                 text = constraint_text.breach(self.constraints[name], rule)
-                learned = not self.declared and rule in (RANGE, LENGTH)
-                values = name + NORM * (self.constraints[name].type == "embedding") if learned else ""
-                found[f"invalid/{name}"] = Breach("type" if rule == WHOLE else RULES[rule], text, values=values)
+                breach = Breach("type" if rule == WHOLE else RULES[rule], text)
+                if not self.declared and rule in (RANGE, LENGTH):
+                    breach = breach._replace(values=self._values(name), bounds=_bounds(self.constraints[name]))
+                found[f"invalid/{name}"] = breach
         if self.repeats is not None:
             found[DUPLICATE] = Breach(DUPLICATE, f"repeat one of the {self.repeats.window} before them")
         return found
+
+    def _values(self, name: str) -> str:
+        """The feature whose stream holds the values, or their lengths."""
+        return name + NORM if self.constraints[name].type == "embedding" else name
 
     def figures(self) -> dict[str, Any]:
         """For people: each constraint in a few words, and the reference's own breaches."""
@@ -161,6 +166,13 @@ def learn(
         if share:
             found.in_reference[name] = round(share, 6)
     return found
+
+
+def _bounds(constraint: Constraint) -> tuple[float, float]:
+    """Of a learned range, which has both ends; or of lengths."""
+    if constraint.low is None or constraint.high is None:
+        return 0.0, float(constraint.length_max or 0)
+    return constraint.low, constraint.high
 
 
 def _is_norm(name: str, constraint: Constraint, rows: PredictionRows) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from detectors import binning
+from detectors.constraints import number_of
 from detectors.contract import Bins, Kind, Stream
 from stream.events import Column, PredictionRows
 from stream.windows import columns
@@ -43,9 +44,13 @@ def learn_bins(stream: Stream, column: Column) -> Bins:
 
 
 def read(column: Column | None, kind: Kind, bins: Bins, n: int) -> tuple[Floats, Floats | Ints]:
-    """(n,) values and codes of one stream. Text where numbers belong counts as missing."""
-    if column is None or (kind != "categorical" and column.words is not None):
+    """(n,) values and codes of one stream. Text where numbers belong counts as missing; numbers that shared a chunk
+    with text have become words on the way and are numbers again, so it does not matter how rows were cut."""
+    if column is None:
         return np.full(n, np.nan), np.full(n, -1)
+    if kind != "categorical" and column.words is not None:
+        table = np.array([*(number_of(word) for word in column.words), None], np.float64)
+        column = Column(np.asarray(table[column.values]))
     if kind == "categorical":
         index = {word: k for k, word in enumerate(bins.categories)}
         codes = columns.lookup(column, index, len(bins.categories))
