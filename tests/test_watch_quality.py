@@ -266,12 +266,13 @@ def test_a_reference_poor_in_information_is_not_asked_for_repeats() -> None:
     assert sum(each.weight for each in found.streams) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("at", [1000, 2500])
 @pytest.mark.parametrize("rows_per_chunk", [50, 256])
-def test_one_text_among_numbers_is_one_missing_number_however_rows_are_cut(rows_per_chunk: int) -> None:
+def test_one_text_among_numbers_is_one_missing_number_however_rows_are_cut(rows_per_chunk: int, at: int) -> None:
     """F11, F49: the numbers that shared a chunk with it stay what they are."""
     stream = plain(3000, seed=41)
     numbers = stream.features["x0"].tolist()
-    stream.features["x0"] = [*numbers[:2000], "n/a", *numbers[2001:]]
+    stream.features["x0"] = [*numbers[:at], "n/a", *numbers[at + 1 :]]
     watch = Watch(config(SETTINGS), 0, 2)
     run(watch, in_turn(observations(stream, 2, rows_per_chunk)))
     total = watch.watchers["m"].groups["predictions"].state.total.total()

@@ -17,13 +17,16 @@ from detectors.contract import Bins, Kind, Stream
 from stream.events import Column, PredictionRows
 from stream.windows import columns
 from stream.windows.columns import Floats
-from stream.windows.sources.reading import Codes, learn_bins, read, weighted
+from stream.windows.sources.reading import Codes, as_numbers, learn_bins, read, weighted
 
 SHARE: Final = 0.55
 """Of the predictions' part of the budget."""
 
 MISSING_WEIGHT: Final = 0.25
 """A missing share changes grossly or not at all, so it needs less of the budget than the values."""
+
+NUMBERS_SHARE: Final = 0.9
+"""A feature of which so many values are numbers is one of numbers."""
 
 TEXT_DISTINCT: Final = 0.5
 TEXT_CHARS: Final = 16
@@ -66,10 +69,11 @@ class Features(msgspec.Struct, tag="features"):
 def learn(rows: PredictionRows) -> Features:
     """What the reference rows show."""
     names = sorted(rows.features)
-    texts = [name for name in names if is_free_text(rows.features[name])]
+    found = {name: settled(column) for name, column in rows.features.items()}
+    texts = [name for name in names if is_free_text(found[name])]
     streams, bins = [], []
     for name in names:
-        column = rows.features[name]
+        column = found[name]
         kind: Kind = "numeric" if column.words is None or name in texts else "categorical"
         stream = Stream(f"length/{name}" if name in texts else f"feature/{name}", kind)
         streams.append(stream)
@@ -77,6 +81,17 @@ def learn(rows: PredictionRows) -> Features:
     missing = [Stream(f"missing/{name}", "rate", MISSING_WEIGHT) for name in names]
     bins += [binning.learn_bins(stream, np.zeros(0)) for stream in missing]
     return Features(names, texts, weighted(streams + missing, SHARE) if names else [], bins)
+
+
+def settled(column: Column) -> Column:
+    """Numbers, where nearly all values are, fractions among them: a few texts there are faults, and no reason to take
+    the feature for words. Whole numbers among texts may be codes of categories, and stay words."""
+    if column.words is None:
+        return column
+    numbers = as_numbers(column)
+    known = numbers.values[~np.isnan(numbers.values)]
+    measured = len(known) >= NUMBERS_SHARE * columns.present(column) and bool((known % 1 != 0).any())
+    return numbers if measured else column
 
 
 def is_free_text(column: Column) -> bool:

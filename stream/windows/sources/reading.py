@@ -48,9 +48,8 @@ def read(column: Column | None, kind: Kind, bins: Bins, n: int) -> tuple[Floats,
     with text have become words on the way and are numbers again, so it does not matter how rows were cut."""
     if column is None:
         return np.full(n, np.nan), np.full(n, -1)
-    if kind != "categorical" and column.words is not None:
-        table = np.array([*(number_of(word) for word in column.words), None], np.float64)
-        column = Column(np.asarray(table[column.values]))
+    if kind != "categorical":
+        column = as_numbers(column)
     if kind == "categorical":
         index = {word: k for k, word in enumerate(bins.categories)}
         codes = columns.lookup(column, index, len(bins.categories))
@@ -59,6 +58,14 @@ def read(column: Column | None, kind: Kind, bins: Bins, n: int) -> tuple[Floats,
         known = ~np.isnan(column.values)
         return column.values, np.where(known, column.values > 0.5, -1)
     return column.values, np.asarray(binning.code(bins, column.values), np.int64)
+
+
+def as_numbers(column: Column) -> Column:
+    """The column as numbers; words that are none are missing."""
+    if column.words is None:
+        return column
+    table = np.array([*(number_of(word) for word in column.words), None], np.float64)
+    return Column(np.asarray(table[column.values]))
 
 
 def weighted(streams: list[Stream], share: float) -> list[Stream]:
