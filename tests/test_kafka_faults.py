@@ -9,6 +9,7 @@ import pytest
 
 from stream.contract import EXAMPLES, LABELS, PREDICTIONS
 from stream.events import Label, Prediction
+from stream.runtime.kafka.app import STOP_S
 from stream.runtime.kafka.broker import Broker, GivenBroker
 from stream.runtime.kafka.produce import Producer
 from tests.kafka_support import Cluster
@@ -71,3 +72,29 @@ def test_workers_go_on_after_the_broker_has_crashed(cluster: Cluster, broker: Br
     exactly(cluster, 3)
     assert worker.stop() == 0, worker.said
     assert len(worker.said.splitlines()) < 120, "a broker that is away does not flood the log"
+
+
+@pytest.mark.kafka
+def test_a_worker_that_is_told_to_stop_while_the_broker_is_away_is_gone_in_time(
+    cluster: Cluster, broker: Broker
+) -> None:
+    """F50: its state is in its checkpoints, so nothing is worth waiting for."""
+    if isinstance(broker, GivenBroker):
+        pytest.skip("the broker of KAFKA_BOOTSTRAP_SERVERS is not ours to crash")
+    worker, other = cluster.start(), cluster.start()
+    cluster.wait("both have a share", lambda: [len(w.partitions() or []) for w in (worker, other)] == [1, 1])
+    produce(cluster, 0)
+    exactly(cluster, 1)
+    broker.kill()
+    try:
+        for each in (worker, other):
+            each.process.send_signal(signal.SIGTERM)
+        for each in (worker, other):
+            each.process.wait(2 * STOP_S)
+            each.ended = True
+    finally:
+        broker.start()
+    again = cluster.start()
+    produce(cluster, 1)
+    exactly(cluster, 2)
+    assert again.stop() == 0, again.said

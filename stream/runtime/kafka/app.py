@@ -40,6 +40,31 @@ EXIT_FAULT: Final = 1
 EXIT_ENGINE: Final = 70
 
 
+class Worker(faust.Worker):
+    """Faust's worker, with a time by which it is gone, whatever still hangs: a broker that is away, a thread."""
+
+    deadline: threading.Timer | None = None
+
+    def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        self.begin_deadline()
+        super()._schedule_shutdown(signal)
+
+    def begin_deadline(self) -> None:
+        if self.deadline is None:
+            self.deadline = threading.Timer(STOP_S, os._exit, [EXIT_ENGINE])
+            self.deadline.daemon = True
+            self.deadline.start()
+
+    def ended(self) -> None:
+        """The loop has ended. Threads that have not would keep the process alive, so the deadline stands for them."""
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                self.begin_deadline()
+                thread.join()
+        if self.deadline is not None:
+            self.deadline.cancel()
+
+
 class App(faust.App):
     """Faust's app with our consumer and no agents."""
 
@@ -56,9 +81,7 @@ class App(faust.App):
 
     async def on_stop(self) -> None:
         """The last checkpoint is written while this worker is still a member of the group."""
-        self.deadline = threading.Timer(STOP_S, os._exit, [EXIT_ENGINE])
-        self.deadline.daemon = True
-        self.deadline.start()
+        self.worker.begin_deadline()  # a worker also ends without a signal, by a fault
         await self.owner.close()
         await super().on_stop()
 
@@ -148,7 +171,7 @@ def _run(
     asyncio.set_event_loop(loop)
     engine = Engine(config, clients, group, stages_of(config), secrets, figures)
     app = make_app(config, engine, group, datadir)
-    app.worker = faust.Worker(
+    app.worker = Worker(
         app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False, loglevel=logging.WARNING
     )
     app.worker.spinner = None
@@ -161,9 +184,7 @@ def _run(
         app.worker.execute_from_commandline()
     except SystemExit as ended:
         code = int(ended.code or 0)
-    deadline = getattr(app, "deadline", None)
-    if deadline is not None:
-        deadline.cancel()
+    app.worker.ended()
     return _exit_code(engine.fault, code)
 
 
