@@ -13,16 +13,18 @@ import msgspec
 import numpy as np
 
 from detectors.case import Evidence, serious
-from detectors.contract import Rows
+from detectors.contract import Bins, Rows, Stream
 from detectors.diagnosis import Diagnosis, diagnose
 from detectors.explanation import Explanation, explain
 from detectors.sample import Labelled, Layout, Sample, SampleState, in_proportion
 from stream.events import Alert, OutcomeRows, RankedFeature
+from stream.windows import columns
 from stream.windows.cells import cell_of
 from stream.windows.columns import Ints
 from stream.windows.results import Results
 from stream.windows.schema import Schema
 from stream.windows.sources.outcomes import LOSS, Outcomes
+from stream.windows.sources.reading import read
 
 QUANTITIES: Final = {
     "feature": "feature", "length": "feature", "invalid": "feature", "pair": "feature", "distance": "feature",
@@ -72,10 +74,16 @@ class Explaining:
             tuple(",".join(f"{k}={v}" for k, v in each.label(i).items()) for i in range(len(each.values)))
             for each in schema.slices
         )
-        bins = tuple(schema.features.bins[:f])
-        self.layout = Layout(schema.features.named, bins, outcomes.streams[0], outcomes.bins[0], slices)
+        said: dict[str, tuple[Stream | None, Bins]] = {
+            stream.name: (stream, bins) for stream, bins in zip(schema.streams, schema.bins, strict=True)
+        }
+        self.said, self.said_bins = said.get("score") or said.get("prediction") or (None, Bins())
+        streams, bins_of = list(schema.features.named), schema.features.bins[:f]
+        if self.said is not None:
+            streams, bins_of = [*streams, self.said], [*bins_of, self.said_bins]
+        self.layout = Layout(tuple(streams), tuple(bins_of), outcomes.streams[0], outcomes.bins[0], slices)
         self.looks = LOOKS_PER_SLAB
-        self.sample = Sample(f, len(slices), SAMPLE_SEED)
+        self.sample = Sample(len(streams), len(slices), SAMPLE_SEED)
         if state is not None:
             self.sample.state = state
 
@@ -91,6 +99,10 @@ class Explaining:
         size = max(len(column.values) for column in rows.sample.values()) if rows.sample else 0
         codes = self.schema.features.codes(rows.sample, size).T[place[chosen]]
         at = results.fates[chosen]
+        if self.said is not None:  # what the model made of the inputs: it knows more of the label than any one of them
+            column = rows.score if self.said.name == "score" else rows.prediction
+            own = read(columns.take(column, at), self.said.kind, self.said_bins, len(at))[1]
+            codes = np.column_stack([codes, own])
         slices = [code[at] for _, code in coded]
         self.sample.add(
             Labelled(
@@ -136,6 +148,8 @@ class Explaining:
         before, since = thinned(before), thinned(since)
         names = [stream.name for stream in self.layout.features]
         broken = [names.index(name) for name in serious(case.faults, case.psi) if name in names]
+        if broken and self.said is not None:  # what the model made of broken inputs is broken too
+            broken.append(len(names) - 1)
         return explain(self.layout, before, since, broken, case.place)
 
 
@@ -152,7 +166,10 @@ def explained(alert: Alert, found: Diagnosis, by_labels: bool) -> Alert:
     kind = KINDS[found.kind] if named and (by_labels or found.kind == "data_quality") else alert.kind
     # The inputs of all predictions say better than a sample of labelled rows which of them have moved.
     by_inputs = kind == alert.kind == "covariate_drift" and not alert.stream.startswith(("loss", "label"))
-    features = [RankedFeature(each.name, each.share, each.statistics) for each in found.features]
+    outputs = ("score", "prediction")
+    features = [
+        RankedFeature(each.name, each.share, each.statistics) for each in found.features if each.name not in outputs
+    ]
     places = [each.name for each in found.slices]
     evidence = {**alert.evidence, "because": found.because, "decided": found.decided}
     return msgspec.structs.replace(
