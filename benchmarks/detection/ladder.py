@@ -19,6 +19,7 @@ from scipy.signal import lfilter
 from scipy.stats import chi2
 
 from benchmarks.detection import marginals
+from benchmarks.detection.bars import Part, at_most
 from detectors import registry
 from detectors.contract import Alarm, Budget, Rows
 
@@ -117,6 +118,20 @@ def interval(count: int) -> tuple[float, float]:
     """Exact 95 % interval of the mean of a Poisson count (Garwood 1936)."""
     low = float(chi2.ppf(0.025, 2 * count) / 2) if count else 0.0
     return low, float(chi2.ppf(0.975, 2 * count + 2) / 2)
+
+
+def run(quick: bool, seed: int) -> Part:
+    """Alarms under every kind of dependence; where rows depend on each other, at most twice the budget is demanded."""
+    figures: dict[str, dict[str, object]] = {}
+    bars = []
+    for budget, rows in ((20.0, 200_000),) if quick else ((20.0, 2_000_000), (1.0, 5_000_000)):
+        for kind in KINDS:
+            found = null(kind, rows, budget, reference_rows=20_000, seed=seed)
+            name = f"{kind}, budget {budget:g}"
+            figures[name] = {**found._asdict(), "interval": found.interval}
+            bound = found.bound if kind == "exchangeable" else 2 * found.bound
+            bars.append(at_most(f"false alarms, rows {name} per 1M events", float(found.alarms), bound, "alarms"))
+    return Part(figures=figures, bars=bars)
 
 
 def main() -> None:
