@@ -122,6 +122,14 @@ def test_a_users_fault_is_one_line_and_exit_2(
     assert err.count("\n") == 1
 
 
+def test_a_broker_that_is_not_there_is_one_line_and_exit_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """kafka-python tries for half a minute before it says so."""
+    (folder / "k.yaml").write_text("kafka: {bootstrap_servers: '127.0.0.1:1'}\nmodels: {m: {task: binary}}\n")
+    code, _, err = run(capsys, "topics", "check", "-c", "k.yaml")
+    assert code == 2
+    assert err.count("\n") == 1 and "127.0.0.1:1" in err and "is the broker up" in err
+
+
 def test_an_alert_fails_the_run_where_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """F45: a gate for CI."""
     rows = "".join(f"{i % 9 + (100 if i > 3000 else 0)},a,{i % 2}\n" for i in range(6000))

@@ -205,6 +205,10 @@ def _write(path: Path, content: bytes) -> None:
         raise TidegateError(f"{path}: cannot be written: {error.strerror}") from error
 
 
+CLIENTS = ("kafka", "aiokafka")
+"""Packages whose exceptions are the broker's state, and no fault of ours that deserves a traceback."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `tidegate` command."""
     sys.exit(run(arguments))
@@ -232,6 +236,11 @@ def run(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         return 0
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in CLIENTS:
+            raise
+        console.say_error(f"{error}; is the broker up, and kafka.bootstrap_servers right?")
+        return EXIT_USAGE
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else EXIT_USAGE
     return code if isinstance(code, int) else 0
