@@ -24,12 +24,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+
+from detectors.statistics import differences, wilson
 
 Floats = NDArray[np.float64]
 
-LEVEL: Final = 0.05
-"""Intervals miss the true gap in at most this part of all cases."""
 
 FOUR_FIFTHS: Final = 0.8
 """A ratio below is taken for adverse impact (EEOC 1978)."""
@@ -139,16 +138,6 @@ def disparate_impact(names: Sequence[str], selected: Rates, rows_min: int) -> Ga
     )  # fmt: skip
 
 
-def differences(hits: Floats, of: Floats, comparisons: int) -> tuple[Floats, Floats]:
-    """(g, g) bounds of rate i minus rate j by Newcombe's method, of so many comparisons at once; 0 on the diagonal."""
-    share, (low, high) = hits / of, wilson(hits, of, comparisons)
-    by = share[:, None] - share[None, :]
-    down = np.hypot((share - low)[:, None], (high - share)[None, :])
-    up = np.hypot((high - share)[:, None], (share - low)[None, :])
-    other = ~np.eye(len(share), dtype=np.bool_)
-    return np.where(other, by - down, 0.0), np.where(other, by + up, 0.0)
-
-
 def ratios(hits: Floats, of: Floats, comparisons: int) -> tuple[Floats, Floats]:
     """(g, g) bounds of rate i over rate j (Donner and Zou 2012, equation 9), of so many comparisons at once; 1 on the
     diagonal. A rate of 0 below the line leaves no upper bound."""
@@ -166,19 +155,6 @@ def ratios(hits: Floats, of: Floats, comparisons: int) -> tuple[Floats, Floats]:
         above = np.where(denominator_low > 0, (product + root_high) / denominator_low, np.inf)
     other = ~np.eye(len(share), dtype=np.bool_)
     return np.where(other, below, 1.0), np.where(other, above, 1.0)
-
-
-def wilson(hits: Floats, of: Floats, comparisons: int = 1) -> tuple[Floats, Floats]:
-    """(g,) bounds of each rate by Wilson (1927), of so many comparisons at once.
-
-    >>> [x.round(3).tolist() for x in wilson(np.array([50.0]), np.array([100.0]))]
-    [[0.404], [0.596]]
-    """
-    z = -float(ndtri(LEVEL / 2 / max(comparisons, 1)))
-    share = hits / of
-    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
-    half = z / (1 + z * z / of) * np.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
 
 
 def _others(names: Sequence[str], used: Sequence[NDArray[np.int64]]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
-"""Distances between a reference and what is current, from bin counts (F06). Pure arithmetic; raises no alarms.
+"""Distances between a reference and what is current, from bin counts (F06), and intervals of rates. Pure arithmetic;
+raises no alarms.
 
-Every function takes counts of shape (..., K), reference first, and returns one number for each leading place; several
+Every distance takes counts of shape (..., K), reference first, and returns one number for each leading place; several
 streams of the same width are done at once, and bins beyond a stream's own are zero on both sides. Where a side is
 empty the answer is NaN: nothing is known of it.
 """
@@ -12,7 +13,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import chdtrc, kolmogorov, rel_entr
+from scipy.special import chdtrc, kolmogorov, ndtri, rel_entr
 
 from detectors.contract import Bins
 
@@ -20,6 +21,9 @@ Floats = NDArray[np.float64]
 
 PSEUDO_COUNT: Final = 0.5
 """Added to every bin where a logarithm of a share is taken: an empty bin is a small share, not an infinite distance."""
+
+LEVEL: Final = 0.05
+"""Intervals of rates miss the truth in at most this part of all cases."""
 
 NAMES: Final = ("psi", "kl", "js", "ks", "total_variation", "chi_square", "chi_square_p", "wasserstein")
 
@@ -164,3 +168,26 @@ def _smoothed(reference: ArrayLike, current: ArrayLike) -> tuple[Floats, Floats]
         total = _totals(x) + pseudo.sum(-1)
         sides.append(np.where(used, (x + pseudo) / total[..., None], np.where(np.isnan(total), np.nan, 1.0)[..., None]))
     return sides[0], sides[1]
+
+
+def wilson(hits: Floats, of: Floats, comparisons: int = 1) -> tuple[Floats, Floats]:
+    """(g,) bounds of each rate by Wilson (1927), of so many comparisons at once.
+
+    >>> [x.round(3).tolist() for x in wilson(np.array([50.0]), np.array([100.0]))]
+    [[0.404], [0.596]]
+    """
+    z = -float(ndtri(LEVEL / 2 / max(comparisons, 1)))
+    share = hits / of
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z / (1 + z * z / of) * np.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+
+
+def differences(hits: Floats, of: Floats, comparisons: int) -> tuple[Floats, Floats]:
+    """(g, g) bounds of rate i minus rate j by Newcombe's method, of so many comparisons at once; 0 on the diagonal."""
+    share, (low, high) = hits / of, wilson(hits, of, comparisons)
+    by = share[:, None] - share[None, :]
+    down = np.hypot((share - low)[:, None], (high - share)[None, :])
+    up = np.hypot((high - share)[:, None], (share - low)[None, :])
+    other = ~np.eye(len(share), dtype=np.bool_)
+    return np.where(other, by - down, 0.0), np.where(other, by + up, 0.0)

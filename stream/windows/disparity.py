@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from detectors.fairness import differences
 from detectors.gaps import GapAlarm
+from detectors.statistics import differences
 from stream import codec
 from stream.events import Alert, Since
 from stream.windows import words

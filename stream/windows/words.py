@@ -7,7 +7,10 @@ import math
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+import numpy as np
+
 from detectors.contract import Bins, Stream
+from detectors.statistics import differences
 from stream.windows.breaches import Breach
 from stream.windows.profiles import Profile
 
@@ -204,25 +207,12 @@ def impact_of(change: Change) -> Impact | None:
         return None
     if change.stream.kind == "loss":
         p, q = change.before.share(change.j), change.current.share(change.j)
-        (p_low, p_high), (q_low, q_high) = wilson(p, n), wilson(q, m)
-        low = q - p - math.hypot(q - q_low, p_high - p)
-        high = q - p + math.hypot(q_high - q, p - p_low)
+        hits, of = np.array([q * m, p * n]), np.array([m, n], np.float64)
+        low, high = (float(bound[0, 1]) for bound in differences(hits, of, 1))
         return Impact("error", p, q, q - p, low, high)
     p, q = change.before.mean(change.j), change.current.mean(change.j)
     half = 1.96 * math.sqrt(change.before.variance(change.j) / n + change.current.variance(change.j) / m)
     return Impact("absolute error", p, q, q - p, q - p - half, q - p + half)
-
-
-def wilson(p: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share.
-
-    >>> tuple(round(x, 3) for x in wilson(0.5, 100))
-    (0.404, 0.596)
-    """
-    z = 1.96
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return middle - half, middle + half
 
 
 def summary(
