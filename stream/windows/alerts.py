@@ -207,7 +207,7 @@ class Book(msgspec.Struct):
             if explaining.labels_since(each.case) < LOOKS[each.looks]:
                 continue
             each.looks += 1
-            each.case.psi, each.case.faults = moves(predictions, each.case.since_s), self.faults()
+            each.case.psi, each.case.faults = moves(predictions, predictions.around(each.case.since_s)), self.faults()
             answer = explaining.diagnose(each.case)
             if answer is None or not answer[1]:
                 continue

@@ -38,6 +38,7 @@ NEAREST: Final = (
 """Kinds from cause to effect: the nearest one names the alert."""
 
 FEATURES_MAX: Final = 10
+"""Features named in an alert, the most changed first."""
 
 CARRIES: Final = 0.5
 """A slice with more than this part of an increase is where it happens."""

@@ -21,9 +21,6 @@ from stream.windows.words import Change, Impact
 OF_FEATURE: Final = ("missing/", "invalid/")
 """Streams that tell of a feature what its values do not show."""
 
-FEATURES_MAX: Final = 10
-"""Features named in an alert, the most changed first."""
-
 NEXT: Final = {
     "data_quality": "look at the source of {name} first: learning from broken data spoils the model",
     "covariate_drift": "check whether {name} has changed in the world or on its way; compare errors since then",
@@ -181,7 +178,7 @@ def rank(stream: str, kind: str, context: Context, size: float) -> list[RankedFe
     """Who carries the change. The alarmed feature first, then others by debiased PSI, shares of their sum; for losses
     the slices by their part of the increase, where there are slices. `size`: the PSI of the stream itself."""
     if kind == "concept_drift" and context.slices:
-        return context.slices[:FEATURES_MAX]
+        return context.slices[: causes.FEATURES_MAX]
     own = stream.partition("/")[2]
     psi = {name: value for name, value in context.features.items() if value >= words.PSI_GATE or name == own}
     if stream.startswith(OF_FEATURE):
@@ -190,5 +187,5 @@ def rank(stream: str, kind: str, context: Context, size: float) -> list[RankedFe
         names = words.pair_of(stream) if stream.startswith("pair/") else [own]
         return [RankedFeature(name, 1.0 / len(names)) for name in names]
     total = sum(psi.values())
-    order = sorted(psi, key=lambda name: (name != own, -psi[name], name))[:FEATURES_MAX]
+    order = sorted(psi, key=lambda name: (name != own, -psi[name], name))[: causes.FEATURES_MAX]
     return [RankedFeature(name, psi[name] / total if total else 0.0, {"psi": psi[name]}) for name in order]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from stream.events import RankedFeature
 from stream.windows.composing import Context
 from stream.windows.evidence import Found, Group
+from stream.windows.profiles import Profile
 from stream.windows.statistics import psi_all
 
 ROWS_MIN = 30
@@ -48,13 +49,13 @@ def context_of(
         n=seen[1].n if seen else 0,
         n_labelled=labelled[1].n if labelled else 0,
         by_label=group != "predictions",
-        psi=moves(predictions, since) if predictions is not None else {},
+        psi=moves(predictions, seen) if predictions is not None else {},
     )
 
 
-def moves(predictions: Group, since: float) -> dict[str, float]:
-    """Debiased PSI of every feature since a moment, above chance, a missing value being a value."""
-    seen = predictions.around(since)
+def moves(predictions: Group, seen: tuple[Profile, Profile] | None) -> dict[str, float]:
+    """Debiased PSI of every feature between the counts before and since a moment (`Group.around`), above chance, a
+    missing value being a value."""
     if seen is None:
         return {}
     before, current = seen
