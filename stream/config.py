@@ -7,81 +7,18 @@ shapes, units and names.
 
 from __future__ import annotations
 
-import re
 import typing
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import yaml
 
 from stream import codec, inputs, limits, targets
 from stream.errors import ConfigError
+from stream.learning import Learn
 from stream.tree import build
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*$")
-_PERIODS = {"day": 86_400.0, "week": 604_800.0, "month": 2_592_000.0, "year": 31_536_000.0}
-
-
-class Duration(float):
-    """Seconds, written as `90s`, `2h`, `7d` or a number of seconds."""
-
-    @classmethod
-    def read(cls, value: Any) -> Duration:
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-            return cls(value)
-        match = _DURATION.match(value) if isinstance(value, str) else None
-        if match is None:
-            raise ValueError(f"{value!r} is not a duration; write 30s, 15m, 2h, 7d or 4w")
-        return cls(float(match[1]) * _UNITS[match[2]])
-
-
-class FalseAlarms(msgspec.Struct, frozen=True):
-    """False alarms that a person accepts: `number` per `seconds` of event time, or per `events`."""
-
-    number: float
-    seconds: float | None = None
-    events: float | None = None
-
-    @classmethod
-    def read(cls, value: Any) -> FalseAlarms:
-        match = re.match(r"^\s*(\d+(?:\.\d+)?)\s+per\s+(\w+)(?:\s+events?)?\s*$", str(value))
-        if match and float(match[1]) > 0:
-            if match[2] in _PERIODS:
-                return cls(float(match[1]), seconds=_PERIODS[match[2]])
-            if re.fullmatch(r"[\d_]+", match[2]) and "event" in str(value) and int(match[2]) > 0:
-                return cls(float(match[1]), events=float(match[2]))
-        raise ValueError(f"{value!r} is not a rate; write '1 per month' or '1 per 1000000 events'")
-
-    def __str__(self) -> str:
-        if self.events:
-            return f"{self.number:g} per {self.events:.0f} events"
-        return f"{self.number:g} per {next(name for name, s in _PERIODS.items() if s == self.seconds)}"
-
-
-class LearnerSpec(NamedTuple):
-    """A learner by name or class path, with its parameters: `experts`, `river.tree.HoeffdingTreeClassifier`, or
-    `{river.forest.ARFClassifier: {n_models: 10, seed: 1}}`; `{pipeline: [...]}` composes several."""
-
-    path: str
-    parameters: dict[str, Any]
-
-    @classmethod
-    def read(cls, value: Any) -> LearnerSpec:
-        if isinstance(value, str):
-            return cls(value, {})
-        if isinstance(value, dict) and len(value) == 1:
-            path, parameters = next(iter(value.items()))
-            if path == "pipeline" and isinstance(parameters, list):
-                return cls(path, {"steps": parameters})
-            if isinstance(path, str) and (parameters is None or isinstance(parameters, dict)):
-                return cls(path, parameters or {})
-        raise ValueError(f"{value!r} is not a learner; write a name, a class path, or {{class path: {{parameters}}}}")
-
-
-DetectorSpec: TypeAlias = LearnerSpec
-"""A detector is named the same way: `auto`, `counts`, `season`, `ADWIN`, or `{ADWIN: {delta: 0.002}}`."""
+from stream.units import PERIODS, DetectorSpec, Duration, FalseAlarms, LearnerSpec
 
 
 class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,26 +92,6 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     implicit: Implicit | None = None
 
 
-class Buffer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    kind: Literal["reservoir"] = "reservoir"
-    bytes: int = limits.REPLAY_BYTES
-    replay: int = 0
-    """Examples drawn from the buffer and learned again with every new one."""
-
-
-class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    policy: Literal["off", "manual", "scheduled", "triggered", "online"] = "online"
-    champion: LearnerSpec = LearnerSpec("experts", {})
-    challengers: dict[str, LearnerSpec] = {}
-    every: Duration = Duration(86_400.0)
-    """Scheduled policy: event time between updates from the buffer."""
-    buffer: Buffer = Buffer()
-    publish: int = 500
-    """Examples learned between two published snapshots."""
-    seed: int = 1
-    pause_on_data_quality: bool = True
-
-
 class Fairness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Groups of people, by feature or tag (or several, crossed), that a binary model should treat alike. `gap`: the
     difference of rates that is tolerated; `min_events`: rows below which a group's rate is not compared."""
@@ -191,7 +108,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     task: Task
     positive: bool | int | float | str = 1
     """Binary: the label that counts as 1."""
-    false_alarms: FalseAlarms = FalseAlarms(1.0, seconds=_PERIODS["month"])
+    false_alarms: FalseAlarms = FalseAlarms(1.0, seconds=PERIODS["month"])
     reference: Reference = Reference()
     windows: Windows = Windows()
     slices: list[str | list[str]] = []

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from detectors.contract import Bins, Stream
-from stream.config import FalseAlarms
 from stream.contract import COMMANDS, Batch, Chunk, Record
 from stream.events import Alert, Command
 from stream.stages.watch import Watch
+from stream.units import FalseAlarms
 from stream.windows import words
 from stream.windows.evidence import budget_of
 from stream.windows.profiles import Profile

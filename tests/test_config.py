@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from stream.config import Duration, FalseAlarms, LearnerSpec, load, parse
+from stream.config import load, parse
 from stream.errors import ConfigError
+from stream.units import Duration, FalseAlarms, LearnerSpec
 
 SMALL = "models: {m: {task: binary}}"
 

@@ -13,7 +13,8 @@ from learners import registry, snapshots
 from learners.contract import Learner, Said
 from learners.metrics import Metrics, Task
 from learners.policies import Item
-from stream.config import LearnerSpec, Model
+from stream.config import Model
+from stream.units import LearnerSpec
 
 CHAMPION: Final = "champion"
 BASELINE: Final = "baseline"

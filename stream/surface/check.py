@@ -18,12 +18,13 @@ from detectors.constraint_text import did_you_mean
 from detectors.contract import Budget, Stream
 from learners import registry as learners
 from stream import limits, targets
-from stream.config import Config, Deliver, LearnerSpec, Model
+from stream.config import Config, Deliver, Model
 from stream.errors import ConfigError
 from stream.events import Prediction, Request
 from stream.runtime import constraints
 from stream.runtime.feed import Feed
 from stream.surface.console import count, duration
+from stream.units import LearnerSpec
 
 TIMES = " \N{MULTIPLICATION SIGN} "
 

@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from stream import contract
-from stream.config import Config, Duration, FalseAlarms, LearnerSpec
+from stream.config import Config
 from stream.events import (
     Alert,
     Command,
@@ -26,6 +26,7 @@ from stream.events import (
     Request,
     Window,
 )
+from stream.units import Duration, FalseAlarms, LearnerSpec
 
 EVENTS: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
     contract.REQUESTS: (Request,),

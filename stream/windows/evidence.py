@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from detectors import registry
 from detectors.contract import Alarm, Bins, Budget, Detector, Rows, Stream
 from stream import codec
-from stream.config import DetectorSpec, FalseAlarms
+from stream.units import DetectorSpec, FalseAlarms
 from stream.windows.cells import DAY_S, Cells, cell_of
 from stream.windows.past import Counted, Past, count
 from stream.windows.profiles import Profile
