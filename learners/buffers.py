@@ -1,18 +1,20 @@
-"""Buffers of past examples, bounded in bytes. Items are bytes; who puts them in knows what they are.
+"""Buffers of past examples, bounded in bytes: the contract, a fair sample, and the newest.
 
-Own what is kept. Refuse to know examples, labels and time. All choices are keyed by (seed, counter), so a restored
-buffer goes on exactly as the one that was saved.
+Own what is kept. Refuse to know examples and time: items are bytes, and who puts them in knows what they are. All
+choices are keyed by (seed, counter), so a restored buffer goes on exactly as the one that was saved. The table of all
+kinds is in `learners.replay`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 import msgspec
 import xxhash
 
-from learners.contract import SnapshotError
+from learners.contract import Label, SnapshotError
 
 ITEM_OVERHEAD: Final = 49
 """Bytes that Python adds to each item: its header and its place in the list."""
@@ -22,6 +24,32 @@ def chance(seed: int, purpose: str, counter: int, below: int) -> int:
     """A number in [0, below), the same for the same key in any process; uniform to 2**-64 times `below`."""
     word = xxhash.xxh3_64_intdigest(f"{purpose}:{counter}".encode(), seed=seed & 0xFFFFFFFFFFFFFFFF)
     return (word * below) >> 64
+
+
+class Buffer(Protocol):
+    """What is learned again with new examples. Which items are kept and drawn is the kind's own idea; each is shown
+    once. An item larger than the whole buffer is refused and counted."""
+
+    def add(self, item: bytes, label: Label | None = None, loss: float | None = None) -> None:
+        """Show one item with its label and the loss it had when it was predicted; it may or may not be kept. O(log n)
+        at most. Raises ValueError where the kind needs what is missing."""
+
+    def draw(self, number: int, counter: int) -> list[bytes]:
+        """`number` items with replacement, none from an empty buffer; the same for the same counter and content."""
+
+    @property
+    def items(self) -> Sequence[bytes]:
+        """What is kept, all of it."""
+
+    def __len__(self) -> int: ...
+
+    def figures(self) -> dict[str, Any]:
+        """Counts of items and bytes, and of what was dropped and refused, as plain JSON values."""
+
+    def snapshot(self) -> bytes: ...
+
+    def restore(self, state: bytes) -> None:
+        """Raises SnapshotError."""
 
 
 class _ReservoirState(msgspec.Struct, array_like=True):
@@ -54,8 +82,8 @@ class Reservoir:
         """What is kept, in no order that means anything."""
         return self._state.items
 
-    def add(self, item: bytes) -> None:
-        """Show one item; it may or may not be kept."""
+    def add(self, item: bytes, label: Label | None = None, loss: float | None = None) -> None:
+        """Show one item; it may or may not be kept, whatever its label and loss."""
         s = self._state
         cost = len(item) + ITEM_OVERHEAD
         if cost > self.bytes_max:
@@ -84,10 +112,7 @@ class Reservoir:
 
     def draw(self, number: int, counter: int) -> list[bytes]:
         """`number` items with replacement; the same for the same counter and content."""
-        items = self._state.items
-        if not items:
-            return []
-        return [items[chance(self.seed, f"draw{i}", counter, len(items))] for i in range(number)]
+        return drawn(self._state.items, self.seed, number, counter)
 
     def figures(self) -> dict[str, Any]:
         s = self._state
@@ -99,33 +124,48 @@ class Reservoir:
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError."""
-        self._state = _decoded(state, _ReservoirState)
+        self._state = decoded(state, _ReservoirState)
 
 
 class _RecentState(msgspec.Struct, array_like=True):
     size: int = 0
     dropped: int = 0
     items: list[bytes] = []
+    refused: int = 0
 
 
 class Recent:
-    """The newest items, in order, as many as fit into `bytes_max`; the oldest go first, and are counted."""
+    """The newest items, in order, as many as fit into `bytes_max`; the oldest go first, and are counted.
 
-    def __init__(self, bytes_max: int) -> None:
+    It follows a change quickest, and forgets what has not come for long: no help where an old concept returns.
+    """
+
+    def __init__(self, bytes_max: int, seed: int = 0) -> None:
         self.bytes_max = bytes_max
+        self.seed = seed
         self.items: deque[bytes] = deque()
         self.size = 0
         self.dropped = 0
+        self.refused = 0
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def add(self, item: bytes) -> None:
+    def add(self, item: bytes, label: Label | None = None, loss: float | None = None) -> None:
+        """Keep one item, whatever its label and loss."""
+        cost = len(item) + ITEM_OVERHEAD
+        if cost > self.bytes_max:
+            self.refused += 1
+            return
         self.items.append(item)
-        self.size += len(item) + ITEM_OVERHEAD
+        self.size += cost
         while self.size > self.bytes_max:
             self.size -= len(self.items.popleft()) + ITEM_OVERHEAD
             self.dropped += 1
+
+    def draw(self, number: int, counter: int) -> list[bytes]:
+        """`number` items with replacement; the same for the same counter and content."""
+        return drawn(self.items, self.seed, number, counter)
 
     def take_all(self) -> list[bytes]:
         """Everything, oldest first; the buffer is empty afterwards."""
@@ -135,18 +175,28 @@ class Recent:
         return taken
 
     def figures(self) -> dict[str, Any]:
-        return {"items": len(self.items), "bytes": self.size, "bytes_max": self.bytes_max, "dropped": self.dropped}
+        return {"items": len(self.items), "bytes": self.size, "bytes_max": self.bytes_max, "dropped": self.dropped,
+                "refused": self.refused}  # fmt: skip
 
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode(_RecentState(self.size, self.dropped, list(self.items)))
+        return msgspec.msgpack.encode(_RecentState(self.size, self.dropped, list(self.items), self.refused))
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError."""
-        read = _decoded(state, _RecentState)
+        read = decoded(state, _RecentState)
         self.size, self.dropped, self.items = read.size, read.dropped, deque(read.items)
+        self.refused = read.refused
 
 
-def _decoded(state: bytes, kind: type[Any]) -> Any:
+def drawn(items: Sequence[bytes], seed: int, number: int, counter: int) -> list[bytes]:
+    """`number` of the items with replacement, each as likely as the others."""
+    if not items:
+        return []
+    return [items[chance(seed, f"draw{i}", counter, len(items))] for i in range(number)]
+
+
+def decoded(state: bytes, kind: type[Any]) -> Any:
+    """The state of a buffer as its Struct. Raises SnapshotError."""
     try:
         return msgspec.msgpack.decode(state, type=kind)
     except msgspec.DecodeError as error:
