@@ -1,0 +1,1 @@
+"""Benchmarks of learning: accuracy under drift, cost, forgetting, trials and choices."""
