@@ -3,8 +3,9 @@
 The ladder. Where the reference spans a day of event time, `season` takes all streams. Else each stream is asked by
 itself whether its reference rows could have come in any other order (`dependence.py`): if so `counts` takes it, the
 cheapest and the one with a proven bound; if not, `blocks`. A stream with too few reference values to ask goes with the
-majority. A stream of `counts` that alarms twice within a day steps down to `blocks`. The budget is one number: each
-stream has its share by weight on whatever rung it stands, and only that rung's alarms are raised.
+majority. A stream of `counts` that will not stand still steps down to `blocks`: one that within a day twice changes
+again before it has been steady for long. The budget is one number: each stream has its share by weight on whatever rung
+it stands, and only that rung's alarms are raised.
 
 **What cannot be known.** A season shows only in a reference that spans it. A shorter cycle within the reference does
 not flood: `blocks` learns how far the resemblance of rows reaches before it judges. But a stream with a daily season
@@ -37,7 +38,12 @@ SPAN_S = DAY_S
 rows in plenty, and will tell by then whether they come in any order."""
 
 STEP_S = DAY_S
-"""Rows in any order rarely change twice in so much event time; a season that was not to be seen does."""
+"""Between alarms that count together: a season that was not to be seen alarms many times in so much event time."""
+
+STEADY = 0.85
+"""Part of the time between two alarms that a stream which changes in steps has been steady before the second change
+began: .88 and more on streams with known steps. One that wanders, as through an unseen season, changes on, and shows
+.3 to .8. One such alarm may still be the rest of a step that was no clean one; the second is not."""
 
 ASKED_ROWS_MIN = 500
 """Fewer reference values do not show a lag-1 correlation of 0.15."""
@@ -49,17 +55,19 @@ WHY = {
     "season": "as the reference spans days",
     "counts": "as their rows could come in any order",
     "blocks": "as their rows resemble the rows before them",
-    "stepped": "as they alarmed twice within a day",
+    "stepped": "as they changed again and again within a day",
 }
 
-VERSION = 2
+VERSION = 3
 
 
 class AutoState(msgspec.Struct):
-    """rungs: of each stream ('stepped' is `blocks` after `counts`); last_s: when `counts` last raised its alarm."""
+    """rungs: of each stream ('stepped' is `blocks` after `counts`); last_s: when `counts` last raised its alarm;
+    restless_s: when it last raised one of a change that came before the stream had been steady."""
 
     rungs: list[str]
     last_s: list[float]
+    restless_s: list[float]
     season: bytes
     counts: bytes
     blocks: bytes
@@ -90,6 +98,7 @@ class Auto:
         self._blocks = Blocks(streams, budget, seed)
         self._rungs: list[str] = []
         self._last_s = [-np.inf] * len(self.streams)
+        self._restless_s = [-np.inf] * len(self.streams)
 
     def fit(self, bins: list[Bins], reference: Rows) -> None:
         """Choose by the reference's span of event time and by how its rows resemble each other, and learn."""
@@ -97,7 +106,7 @@ class Auto:
         if len(bins) != d or reference.codes.shape[1:] != (d,):
             raise ValueError(f"{d} streams need {d} bins and (n, {d}) codes, not {len(bins)}, {reference.codes.shape}")
         span_s = float(reference.time_s[-1] - reference.time_s[0]) if len(reference) else 0.0
-        self._last_s = [-np.inf] * d
+        self._last_s, self._restless_s = [-np.inf] * d, [-np.inf] * d
         if span_s >= SPAN_S:
             self._rungs = ["season"] * d
             self._season.fit(bins, reference)
@@ -119,12 +128,21 @@ class Auto:
             if self._rungs[j] != "counts":
                 continue  # it is `blocks` that judges this stream by now
             raised.append((row, alarm))
-            if alarm.at_s - self._last_s[j] < STEP_S:
+            if self._steps_down(alarm):
                 self._rungs[j] = "stepped"
                 hidden[row + 1 :, j] = False
-            self._last_s[j] = alarm.at_s
         raised += self._blocks.take(_without(rows, hidden))
         return [alarm for _, alarm in sorted(raised, key=_order)]
+
+    def _steps_down(self, alarm: Alarm) -> bool:
+        """Whether this alarm of `counts` is the second within a day that came before the stream had been steady."""
+        j, at_s = alarm.stream, alarm.at_s
+        since_last_s = at_s - self._last_s[j]
+        restless = since_last_s < STEP_S and alarm.since_s - self._last_s[j] < STEADY * since_last_s
+        again = restless and at_s - self._restless_s[j] < STEP_S
+        self._last_s[j] = at_s
+        self._restless_s[j] = at_s if restless else self._restless_s[j]
+        return again
 
     def snapshot(self) -> bytes:
         """Which rung each stream stands on, and the whole state of the detectors."""
@@ -134,6 +152,7 @@ class Auto:
             AutoState(
                 rungs=self._rungs,
                 last_s=self._last_s,
+                restless_s=self._restless_s,
                 season=self._season.snapshot() if by_days else b"",
                 counts=self._counts.snapshot() if by_rows else b"",
                 blocks=self._blocks.snapshot() if by_rows else b"",
@@ -147,7 +166,7 @@ class Auto:
             raise ValueError(f"the state is of {len(found.rungs)} streams, this detector watches {len(self.streams)}")
         if unknown := sorted(set(found.rungs) - set(WHY)):
             raise ValueError(f"the state is of {unknown[0]!r}, auto chooses between season, counts, blocks")
-        self._rungs, self._last_s = found.rungs, found.last_s
+        self._rungs, self._last_s, self._restless_s = found.rungs, found.last_s, found.restless_s
         if found.season:
             self._season.restore(found.season)
         elif found.rungs:

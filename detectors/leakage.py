@@ -234,7 +234,11 @@ def label_before_event(delay_s: Floats, skew_s: float = 0.0) -> Early:
     (50, 50, True)
     """
     known = delay_s[~np.isnan(delay_s)]
-    n, before, same = len(known), int((known < -skew_s).sum()), int((known == 0).sum())
+    return early(int((known < -skew_s).sum()), int((known == 0).sum()), len(known))
+
+
+def early(before: int, same: int, n: int) -> Early:
+    """The same, from the numbers of labels that are older than their event, that carry its time, and of all."""
     low, high = _binomial(before, n)
     words = f"{before} of {n} labels are older than their event ({low:.2%} to {high:.2%})"
     if same:

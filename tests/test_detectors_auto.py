@@ -41,19 +41,19 @@ def test_a_cycle_within_a_short_reference_does_not_flood(period: float, amplitud
 
 
 def test_a_season_that_could_not_be_seen_steps_down_and_falls_silent() -> None:
-    """F05: a reference of three minutes in a cycle of six hours: a third of the alarms of `counts`, then none."""
+    """F05: a reference of three minutes in a cycle of six hours: two fifths of the alarms of `counts`, then none."""
     values, time_s = cycle(21_600, 1.0, 200_000, 10.0)
     bins = streams.learned(numeric(4), values[:2_000])
     whole = streams.rows(bins, values, time_s)
     auto, counts = (registry.make(name, {}, numeric(4), Budget(1, events=MILLION), 2) for name in ("auto", "counts"))
     found = streams.run(auto, bins, whole, 2_000, 5_000)
-    assert 0 < len(found) <= len(streams.run(counts, bins, whole, 2_000, 5_000)) / 3
+    assert 0 < len(found) <= len(streams.run(counts, bins, whole, 2_000, 5_000)) * 2 / 5
     assert found[-1].at_s < time_s[100_000]
-    assert "as they alarmed twice within a day: " in auto.status() and "its level wanders" in auto.status()
+    assert "as they changed again and again within a day: " in auto.status() and "its level wanders" in auto.status()
 
 
 def test_changes_that_come_again_and_again_are_each_found() -> None:
-    """F05: six of them, a second a row, 25,000 rows apart; a stream that steps down on the way loses none."""
+    """F05: six clean steps, a second a row, 25,000 rows apart, all within two days: no reason to step down."""
     values = np.random.default_rng(34).normal(size=(175_000, 1))
     for start in range(25_000, 175_000, 50_000):
         values[start : start + 25_000] += 1
@@ -61,7 +61,7 @@ def test_changes_that_come_again_and_again_are_each_found() -> None:
     whole = streams.rows(bins, values, streams.each_second(175_000))
     found = streams.run(Auto(numeric(1), Budget(1, events=MILLION), 1), bins, whole, 5_000)
     begun = [int(alarm.at_s - streams.MONDAY_S) // 1_000 for alarm in found]
-    assert begun == [25, 50, 75, 100, 125, 150] and found[0].judge == "counts" and found[-1].judge == "blocks"
+    assert begun == [25, 50, 75, 100, 125, 150] and {alarm.judge for alarm in found} == {"counts"}
 
 
 def mixed() -> tuple[list[Stream], Floats]:

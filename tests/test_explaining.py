@@ -99,3 +99,38 @@ def test_labels_revise_what_inputs_alone_had_to_guess() -> None:
     assert revised[-1].kind == "label_drift"
     assert revised[-1].diagnosis["label"] > 0.5
     assert revised[-1].features[0].name == "label=1"
+
+
+def test_a_feature_that_is_called_score_is_named_and_the_models_own_score_is_not() -> None:
+    """F19: the feature whose rule changes bears the name that the model's output has."""
+    stream = world(1, RULE, np.array([2.0, -2.0, 0.0]))
+    stream.features["score"] = stream.features.pop("x1")
+    found = last_words(stream)
+    assert [alert.kind for alert in found] == ["concept_drift"]
+    assert found[0].features[0].name == "score"
+    assert "score of the model" not in [feature.name for feature in found[0].features]
+
+
+def test_only_looks_that_labelled_rows_answered_are_counted() -> None:
+    """F19: looks of a slab that were spent, or a side with too few rows, leave the looks of an alert as they are."""
+    stream = world(6, RULE, np.array([2.0, -2.0, 0.0]))
+    watch, _ = watched(SETTINGS, stream)
+    watcher = watch.watchers["m"]
+    explaining, book = watcher.explaining, watcher.state.book
+    assert explaining is not None
+    each = next(iter(book.open.values()))
+    group, each.looks, each.asked = watcher.groups["predictions"], 0, 0
+    explaining.looks = 0
+    book.reconsider(explaining, group, 0.0)
+    assert (each.looks, each.asked) == (0, 0)
+    assert each.case is not None
+    explaining.begin()
+    earliest, each.case.low_s, each.case.since_s = each.case.low_s, 0.0, 0.0  # nothing lies before
+    book.reconsider(explaining, group, 0.0)
+    assert each.looks == 0 and each.asked == explaining.labels_since(each.case) > 100
+    each.case.low_s = each.case.since_s = earliest
+    book.reconsider(explaining, group, 0.0)
+    assert each.looks == 0, "it waits for more labels"
+    each.asked -= 100
+    book.reconsider(explaining, group, 0.0)
+    assert (each.looks, each.asked) == (1, 0)

@@ -12,7 +12,7 @@ import pytest
 
 from stream import config
 from stream.runtime.replay import replay
-from stream.surface import canvas, figures, report, summary
+from stream.surface import canvas, figures, findings, report, summary
 
 CONFIG = """
 models:
@@ -119,3 +119,26 @@ def test_figures_are_plain_and_pure(document: Document) -> None:
 def test_a_moving_mean_is_weighted() -> None:
     assert canvas.smooth([1.0, 0.0, 0.0], [1, 3, 0]) == [1.0, 0.25, 0.25]
     assert canvas.smooth([0.5], [0]) == [0.5]
+
+
+def test_strange_inputs_and_what_features_tell_of_the_label_are_shown(document: Document, html: str) -> None:
+    """F56 F57: what jumps is strange, and named."""
+    assert ">Strange inputs<" in html and ">Leakage<" in html
+    rows = findings.strange_rows(document, "m")
+    assert 0 < len(rows) <= 20 and all(row[2] for row in rows)
+    line = findings.strange(document, "m")["data"][1]
+    assert max(line["y"]) > 0.01 and all(0 <= y <= 1 for y in line["y"])
+    assert {row[0] for row in findings.leak_rows(document, "m")} == {"x", "s"}
+    assert findings.leak_words(document, "m").endswith("0 of 4,000 labels are older than their prediction.")
+    assert findings.bias_rows(document, "m") == []
+
+
+def test_a_reference_too_small_for_strange_inputs_is_said_in_the_report(document: Document) -> None:
+    small = copy.deepcopy(document)
+    small["models"]["m"]["watch"]["strange"] = {"off": "strange inputs are not looked for: 75 rows"}
+    small["models"]["m"]["watch"]["label_bias"] = {
+        "x<1>": {"difference": -0.5, "low": -0.7, "high": -0.3, "labelled": 1200.0, "unlabelled": 300.0}
+    }
+    page = without_plotly(report.render(small))
+    assert "Strange inputs are not looked for: 75 rows." in page
+    assert "x&lt;1&gt;" in page and "-0.70 to -0.30" in page

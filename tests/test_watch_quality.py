@@ -17,6 +17,7 @@ from stream.stages.watch import Watch
 from stream.windows import columns, schema
 from stream.windows.sources import features, quality
 from stream.windows.sources.quality import Quality
+from stream.windows.sources.reading import Shown
 from tests import conformance
 from tests.watching import Stream, alerts, batches, by_chance, config, in_turn, observations, plain, run
 
@@ -232,7 +233,7 @@ def test_streams_of_quality_do_not_depend_on_how_rows_are_cut(sizes: list[int]) 
 def read(source: Quality, rows: PredictionRows) -> np.ndarray:
     n = len(rows.order)
     values, codes = np.empty((len(source.streams), n)), np.empty((len(source.streams), n), np.int32)
-    source.read(rows, codes, values, codes)
+    source.read(rows, Shown(codes, values), values, codes)
     return codes
 
 

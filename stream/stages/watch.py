@@ -26,7 +26,7 @@ from stream.windows.watcher import Said, Watcher, WatcherState
 
 R = TypeVar("R", PredictionRows, OutcomeRows)
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 COMMAND_CHARS_MAX: Final = 2_000
 """What a dead letter keeps of a command that cannot be read."""

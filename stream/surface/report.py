@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from stream.errors import TidegateError
-from stream.surface import figures, summary, trust
+from stream.surface import figures, findings, summary, trust
 from stream.surface.canvas import SMOOTH_WINDOWS, Figure
 from stream.surface.console import count, duration
 from stream.surface.expectation import expectation
@@ -31,6 +31,12 @@ LETTERS_SHOWN = 20
 GROUPS_NOTE = (
     "The largest difference of a rate between two groups over the whole run. Intervals hold for all pairs of groups at "
     "once; whether a gap is justified is for people to say."
+)
+
+
+BIAS_NOTE = (
+    "How far predictions with a label lie from those whose label never came, in standard deviations: figures of the "
+    "former say little of the latter where they lie apart. Of a sample, within the windows that are final."
 )
 
 
@@ -117,6 +123,7 @@ def _model(document: Document, model: str, pictures: dict[str, Figure]) -> str:
         pair.append(_card("Delay of labels", note, picture("delays", delays)))
     parts.append(f'<div class="pair">{"".join(pair)}</div>' if len(pair) == 2 else "".join(pair))
     parts += _trust(document, model, picture)
+    parts += _findings(document, model, picture)
     parts.append(_card("Learners", "Prequential figures over the whole run.", _learner_table(document, model)))
     decisions = [d for d in document["learning"]["decisions"] if d["model"] == model]
     if decisions:
@@ -211,6 +218,26 @@ def _trust(document: Document, model: str, picture: Callable[[str, Figure], str]
     head = ("group", "of", "gap", "with 95 %", "worst", "best", "too few rows")
     table = _table(head, rows, ("", "", "n", "n", "", "", ""))
     return [*cards, _card("Groups", GROUPS_NOTE, table)] if rows else cards
+
+
+def _findings(document: Document, model: str, picture: Callable[[str, Figure], str]) -> list[str]:
+    """The cards of strange inputs, of labels that never came and of leakage, where there is something to say."""
+    cards = []
+    odd = [[escape(cell) for cell in row] for row in findings.strange_rows(document, model)]
+    if document["models"][model]["watch"].get("strange"):
+        shares = findings.strange(document, model)
+        inner = picture("strange", shares) if shares["data"] else ""
+        inner += _table(("at", "p", "why"), odd, ("t", "n", "")) if odd else ""
+        cards.append(_card("Strange inputs", findings.strange_words(document, model), inner))
+    rows = [[escape(cell) for cell in row] for row in findings.bias_rows(document, model)]
+    if rows:
+        head = ("of", "labelled less unlabelled", "with 95 %", "labelled", "unlabelled")
+        cards.append(_card("Labels that never came", BIAS_NOTE, _table(head, rows, ("", "n", "n", "n", "n"))))
+    rows = [[escape(cell) for cell in row] for row in findings.leak_rows(document, model)]
+    if rows:
+        table = _table(("feature", "measure", "value", "interval", ""), rows, ("", "", "n", "n", ""))
+        cards.append(_card("Leakage", findings.leak_words(document, model), table))
+    return cards
 
 
 def _decision_table(decisions: list[dict[str, Any]]) -> str:

@@ -66,7 +66,9 @@ class OpenAlert(msgspec.Struct):
     again: int = 0
     case: Case | None = None
     looks: int = 0
-    """How often labelled rows have been asked what it is."""
+    """How often labelled rows have answered what it is."""
+    asked: int = 0
+    """How many had come since the change when they were asked last and could not answer."""
 
 
 class Muted(msgspec.Struct):
@@ -136,12 +138,13 @@ class Book(msgspec.Struct):
         self.open[alert.fingerprint] = new
         return msgspec.structs.replace(alert)
 
-    def raise_gap(self, alert: Alert, since_s: float, at_s: float) -> Alert | None:
-        """A gap between groups is beyond what is tolerated: the alert to send, or None where it is known and no worse.
-        It is no change of a stream, so it joins nothing, and only `end_gap` ends it."""
+    def raise_finding(self, alert: Alert, since_s: float, at_s: float) -> Alert | None:
+        """A gap between groups is beyond what is tolerated, or the future leaks into the past: the alert to send, or
+        None where it is known and no worse. It is no change of a stream, so it joins nothing, and only `end_finding`
+        ends it."""
         known = self.open.get(alert.fingerprint)
         if known is None:
-            member = Member("fairness", 0, alert.stream, alert.kind, Cells({}), 0, at_s, since_s)
+            member = Member(alert.kind, 0, alert.stream, alert.kind, Cells({}), 0, at_s, since_s)
             return self._open(OpenAlert(alert, since_s, since_s, [member]))
         known.again += 1
         self.repeated += 1
@@ -149,10 +152,9 @@ class Book(msgspec.Struct):
             return None
         return _sent(known, alert, "firing", {"escalated_from": known.alert.severity})
 
-    def end_gap(self, model: str, stream: str, at: float) -> Alert | None:
-        """The gap has been within what is tolerated for long enough; None where no alert speaks of it."""
+    def end_finding(self, model: str, stream: str, reason: str, at: float) -> Alert | None:
+        """What was found is so no more; None where no alert speaks of it."""
         known = self.open.get(fingerprint_of(model, {}, stream))
-        reason = f"the gap was within what is tolerated for {CALM_UNITS} blocks in a row"
         return None if known is None else self._end(known, reason, at)
 
     def _end(self, known: OpenAlert, reason: str, at: float) -> Alert:
@@ -181,7 +183,7 @@ class Book(msgspec.Struct):
             related = [name for name in names if name != alert.stream][:RELATED_MAX]
             answer = _sent(known, alert, "revised", {"revised_from": before.summary})
             known.alert.related = answer.related = related
-            known.case, known.looks = case, 0
+            known.case, known.looks, known.asked = case, 0, 0
             return answer
         if alert.stream == before.stream:
             return None
@@ -202,15 +204,18 @@ class Book(msgspec.Struct):
         """Labels have come: what is known of the open alerts, where they say more or something else than before."""
         said = []
         for each in self.open.values():
-            if each.case is None or each.looks >= len(LOOKS):
+            if each.case is None or each.looks >= len(LOOKS) or not explaining.looks:
                 continue
-            if explaining.labels_since(each.case) < LOOKS[each.looks]:
+            labels = explaining.labels_since(each.case)
+            if labels < (each.asked + LOOKS[0] if each.asked else LOOKS[each.looks]):
                 continue
-            each.looks += 1
             each.case.psi, each.case.faults = moves(predictions, predictions.around(each.case.since_s)), self.faults()
             answer = explaining.diagnose(each.case)
             if answer is None or not answer[1]:
+                each.asked = labels
                 continue
+            each.asked = 0
+            each.looks += 1
             before, each.alert = each.alert, explained(each.alert, *answer)
             each.alert.at = words.moment(at)
             for member in each.members:  # what held the alert open under its old name still does

@@ -85,7 +85,7 @@ def _explains(alert: Alert) -> int:
 
 def is_joint(stream: str) -> bool:
     """Whether a stream is made of several features."""
-    return stream.startswith("pair/") or stream == "distance"
+    return stream.startswith("pair/") or stream in ("distance", words.STRANGE)
 
 
 def _rank(alert: Alert) -> tuple[int, int, int, int]:

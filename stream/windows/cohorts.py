@@ -14,8 +14,8 @@ import numpy as np
 
 from detectors.contract import Rows
 from stream.config import Model
-from stream.events import Column, PredictionRows, Window
-from stream.windows import parity, reporting, schema
+from stream.events import EXPIRED, Column, OutcomeRows, PredictionRows, Window
+from stream.windows import label_bias, parity, reporting, schema, words
 from stream.windows.cells import QUARTER_S, Cells
 from stream.windows.columns import Floats, Ints
 from stream.windows.evidence import Group
@@ -44,6 +44,9 @@ class Cohorts:
         self.reference = reference
         self.indexes = [SliceIndex(each) for each in found.slices]
         self.peoples = parity.groups_of(model, found)
+        self.compared = label_bias.columns_of(found.features)
+        names = [stream.name for stream in group.state.streams]
+        self.strange = names.index(words.STRANGE) if words.STRANGE in names else None
 
     def slice_codes(self, found: dict[str, Column], n: int) -> list[tuple[int, Ints]]:
         """For every declared slice, where its values begin among all and each row's value, -1 for none."""
@@ -94,6 +97,21 @@ class Cohorts:
             window = self.state.windows[w]
             self.expected.labelled(window, Outcome(*(x[place == w] for x in learners["champion"])))
 
+    def compare(self, rows: OutcomeRows) -> None:
+        """Rows whose fate is known and whose features came with them, to what labels leave out of their windows."""
+        sampled = np.flatnonzero(rows.sampled >= 0)
+        if not len(sampled) or not self.state.windows:
+            return
+        size = max((len(column.values) for column in rows.sample.values()), default=0)
+        codes = self.schema.features.codes(rows.sample, size).T[rows.sampled[sampled]]
+        place, score = self.state.place(rows.event_time[sampled]), numbers_of(rows.score)[sampled]
+        labelled = rows.status[sampled] != EXPIRED
+        for w in np.unique(place[place >= 0]).tolist():
+            window, mine = self.state.windows[w], place == w
+            if not window.final:
+                found = label_bias.sums(self.compared, codes[mine], score[mine], labelled[mine])
+                window.bias = found if window.bias is None else window.bias + found
+
     def close(self, progress: float, last_order: float) -> list[Window]:
         """Predictions before `progress` are known, the last at `last_order`: close the window that ends between."""
         every = self.model.windows.every
@@ -106,6 +124,10 @@ class Cohorts:
         said = self._close(last, boundary)
         self._open(boundary)
         return said
+
+    def biased(self) -> dict[str, dict[str, float]]:
+        """How labelled predictions differ from those without a label, over all windows that are final."""
+        return {} if self.state.bias is None else label_bias.told(self.compared, self.state.bias, every=True)
 
     def parts(self, rows: PredictionRows) -> list[slice]:
         """The rows cut where a window ends among them."""
@@ -132,6 +154,10 @@ class Cohorts:
         if window.expected is not None:
             window.expectation = self.expected.figures(window)
             window.expected = None if window.final else window.expected
+        if window.final and window.bias is not None:
+            window.label_bias = label_bias.told(self.compared, window.bias)
+            total = self.state.bias
+            self.state.bias, window.bias = window.bias if total is None else total + window.bias, None
         said = reporting.events_of(self.name, self.model, window, self.schema.labels)
         if self.peoples and window.slice_said is not None:
             said[0].fairness = parity.of_window(
@@ -149,8 +175,11 @@ class Cohorts:
     def _close(self, window: Open, end: float) -> list[Window]:
         assert window.cells is not None
         reference = self.reference.mixed(window.cells.weights())
-        window.drift = window_drift(self.group.state.streams, self.group.state.bins, reference, window.cells.total())
+        seen = window.cells.total()
+        window.drift = window_drift(self.group.state.streams, self.group.state.bins, reference, seen)
         self.state.psi = {name: found["psi"] for name, found in window.drift.items()}
+        if self.strange is not None and seen.present(self.strange):
+            window.strange = int(seen.bins(self.strange)[1])
         window.cells = None
         window.end, window.closed, window.changed = end, True, False
         window.final = window.fates >= window.n

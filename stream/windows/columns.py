@@ -5,8 +5,11 @@ A text column carries its own words, so columns from different chunks are joined
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +17,8 @@ from stream.events import Column, OutcomeRows, PredictionRows
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+WEEK_S: Final = 604_800.0
 
 Span = tuple[int, int]
 """Rows [start, end) of a chunk."""
@@ -204,3 +209,12 @@ def select_outcomes(rows: OutcomeRows, index: Ints | NDArray[np.bool_] | slice) 
         sample=rows.sample,
         sampled=rows.sampled[index] if len(rows.sampled) else rows.sampled,
     )
+
+
+def moved_before(rows: PredictionRows, first: float) -> PredictionRows:
+    """A given reference must lie before the stream: one that does not is moved back by whole weeks."""
+    beyond = float(rows.order[-1]) - first
+    if beyond <= 0:
+        return rows
+    weeks = math.ceil(beyond / WEEK_S) * WEEK_S
+    return msgspec.structs.replace(rows, order=rows.order - weeks, event_time=rows.event_time - weeks)

@@ -61,6 +61,9 @@ class Context(msgspec.Struct):
     faults: dict[str, str] = {}
     """Features that are known to be broken, and how."""
 
+    strange: tuple[list[RankedFeature], list[str]] = ([], [])
+    """What makes strange rows since the change strange, by share, and some of them in words."""
+
 
 def change_of(group: Group, found: Found, broken: Mapping[str, Breach]) -> Change:
     """The change that an alarm speaks of: of its own stream; or, where features have changed that this stream is made
@@ -122,6 +125,8 @@ def make(change: Change, found: Found, context: Context, causation: str | None) 
     tail = codec.digest(fingerprint.encode(), repr((alarm.at_s, alarm.since_s)).encode())[:4]
     where = ",".join(context.place.values()) or stream
     name = stream.partition("/")[2] or stream
+    by, examples = context.strange if stream == words.STRANGE else ([], [])
+    carried = f", {words.percent(by[0].share)} of them by {by[0].name}" if by else ""
     return Alert(
         alert_id=f"{context.model}/{where}/{kind.removesuffix('_drift')}/{since}/{tail}",
         fingerprint=fingerprint,
@@ -129,15 +134,15 @@ def make(change: Change, found: Found, context: Context, causation: str | None) 
         kind=kind,
         severity=words.severity(change, broken, impact),
         model=context.model,
-        summary=words.summary(context.model, change, broken, impact, context.place, alarm.since_s),
+        summary=words.summary(context.model, change, broken, impact, context.place, alarm.since_s) + carried,
         at=words.moment(alarm.at_s),
         model_version=context.version,
         slice=context.place,
         stream=stream,
         detector=found.detector,
-        features=rank(stream, kind, context, change.psi),
+        features=by[: causes.FEATURES_MAX] or rank(stream, kind, context, change.psi),
         statistics=describe(change),
-        evidence=_evidence(found, context, broken),
+        evidence={**_evidence(found, context, broken), **({"examples": examples} if examples else {})},
         threshold=alarm.threshold,
         reference_id=context.reference_id,
         window={

@@ -45,7 +45,7 @@ def context_of(
         budget=budget,
         features=features,
         slices=slices_of(groups["slices"], labels, since) if loss else [],
-        place=labels[found.alarm.stream] if group == "slices" else {},
+        place=labels[found.alarm.stream] if group in ("slices", "found") else {},
         n=seen[1].n if seen else 0,
         n_labelled=labelled[1].n if labelled else 0,
         by_label=group != "predictions",

@@ -15,8 +15,9 @@ from detectors.statistics import differences
 from stream import codec
 from stream.events import Alert, Since
 from stream.windows import words
+from stream.windows.alerts import Book
 from stream.windows.composing import NEXT, fingerprint_of
-from stream.windows.parity import Group, Verdict
+from stream.windows.parity import OVER, Group, Verdict
 from stream.windows.words import Severity, moment, percent, short_moment
 
 RATES: Final = {
@@ -68,6 +69,21 @@ def make(
         since=Since(since),
         actions=[{"suggested": NEXT["fairness"].format(name=group.name)}],
     )  # fmt: skip
+
+
+def told(
+    book: Book, verdicts: list[Verdict], tolerated: float, model: str, version: str | None, reference_id: str | None,
+    budget: str,
+) -> list[Alert]:  # fmt: skip
+    """Verdicts become alerts, and end them."""
+    answers = []
+    for verdict in verdicts:
+        if verdict.alarm is None:
+            answers.append(book.end_finding(model, verdict.stream, OVER, verdict.at_s))
+        else:
+            alert = make(verdict, verdict.alarm, tolerated, model, version, reference_id, budget)
+            answers.append(book.raise_finding(alert, verdict.alarm.since_s, verdict.alarm.at_s))
+    return [answer for answer in answers if answer is not None]
 
 
 def severity(gap: float, tolerated: float) -> Severity:

@@ -28,6 +28,7 @@ from stream.windows.sources.reading import read
 
 QUANTITIES: Final = {
     "feature": "feature", "length": "feature", "invalid": "feature", "pair": "feature", "distance": "feature",
+    "strange": "feature",
     "missing": "missing", "score": "score", "unsure": "score", "prediction": "prediction", "label": "label",
     "loss": "loss", "calibration": "loss",
 }  # fmt: skip
@@ -79,23 +80,29 @@ class Explaining:
         }
         self.said, self.said_bins = said.get("score") or said.get("prediction") or (None, Bins())
         streams, bins_of = list(schema.features.named), schema.features.bins[:f]
+        self.output = "" if self.said is None else self.said.name
+        while self.output in schema.features.names:
+            self.output += " of the model"
         if self.said is not None:
-            streams, bins_of = [*streams, self.said], [*bins_of, self.said_bins]
+            streams = [*streams, msgspec.structs.replace(self.said, name=self.output)]
+            bins_of = [*bins_of, self.said_bins]
         self.layout = Layout(tuple(streams), tuple(bins_of), outcomes.streams[0], outcomes.bins[0], slices)
         self.looks = LOOKS_PER_SLAB
         self.sample = Sample(len(streams), len(slices), SAMPLE_SEED)
         if state is not None:
             self.sample.state = state
 
-    def add(self, rows: OutcomeRows, results: Results, streams: Rows, coded: list[tuple[int, Ints]]) -> None:
+    def add(
+        self, rows: OutcomeRows, results: Results, streams: Rows, coded: list[tuple[int, Ints]]
+    ) -> tuple[Ints, Labelled] | None:
         """Labelled rows whose features came with them: `streams` are the outcomes' of the new fates, `coded` the slices
-        of all rows."""
+        of all rows. Returns them and their places among the new fates."""
         if not len(rows.sampled):
-            return
+            return None
         place = rows.sampled[results.fates]
         chosen = np.flatnonzero((place >= 0) & (streams.codes[:, 0] >= 0) & ~np.isnan(streams.values[:, LOSS]))
         if not len(chosen):
-            return
+            return None
         size = max(len(column.values) for column in rows.sample.values()) if rows.sample else 0
         codes = self.schema.features.codes(rows.sample, size).T[place[chosen]]
         at = results.fates[chosen]
@@ -104,16 +111,16 @@ class Explaining:
             own = read(columns.take(column, at), self.said.kind, self.said_bins, len(at))[1]
             codes = np.column_stack([codes, own])
         slices = [code[at] for _, code in coded]
-        self.sample.add(
-            Labelled(
-                time_s=rows.event_time[at],
-                codes=codes.astype(np.int16),
-                slices=np.array(slices, np.int16).reshape(len(coded), len(chosen)).T,
-                label=streams.codes[chosen, 0].astype(np.int16),
-                loss=streams.values[chosen, LOSS].astype(np.float32),
-                delay_s=results.delay[at].astype(np.float32),
-            )
+        added = Labelled(
+            time_s=rows.event_time[at],
+            codes=codes.astype(np.int16),
+            slices=np.array(slices, np.int16).reshape(len(coded), len(chosen)).T,
+            label=streams.codes[chosen, 0].astype(np.int16),
+            loss=streams.values[chosen, LOSS].astype(np.float32),
+            delay_s=results.delay[at].astype(np.float32),
         )
+        self.sample.add(added)
+        return chosen, added
 
     def diagnose(self, case: Case, labelled: bool = True) -> tuple[Diagnosis, bool] | None:
         """What kind of change it is, and whether labelled rows had their say; None for what is not diagnosed. Without
@@ -121,18 +128,16 @@ class Explaining:
         group, _, name = case.stream.partition("[")[0].partition("/")
         if group not in QUANTITIES:
             return None
-        found = self._explain(case) if labelled and self._may_look() else None
+        found = self._explain(case) if labelled and self.looks else None
+        self.looks -= found is not None  # rows that are too few cost next to nothing
         faults = serious(case.faults, case.psi)
-        evidence = Evidence(QUANTITIES[group], name, faults, case.psi, found)
-        return diagnose(evidence), found is not None
+        answer = diagnose(Evidence(QUANTITIES[group], name, faults, case.psi, found))
+        answer.features = [each for each in answer.features if each.name != self.output]
+        return answer, found is not None
 
     def begin(self) -> None:
         """A slab begins."""
         self.looks = LOOKS_PER_SLAB
-
-    def _may_look(self) -> bool:
-        self.looks -= 1
-        return self.looks >= 0
 
     def labels_since(self, case: Case) -> int:
         """Labelled rows that surely came after the change."""
@@ -166,10 +171,7 @@ def explained(alert: Alert, found: Diagnosis, by_labels: bool) -> Alert:
     kind = KINDS[found.kind] if named and (by_labels or found.kind == "data_quality") else alert.kind
     # The inputs of all predictions say better than a sample of labelled rows which of them have moved.
     by_inputs = kind == alert.kind == "covariate_drift" and not alert.stream.startswith(("loss", "label"))
-    outputs = ("score", "prediction")
-    features = [
-        RankedFeature(each.name, each.share, each.statistics) for each in found.features if each.name not in outputs
-    ]
+    features = [RankedFeature(each.name, each.share, each.statistics) for each in found.features]
     places = [each.name for each in found.slices]
     evidence = {**alert.evidence, "because": found.because, "decided": found.decided}
     return msgspec.structs.replace(

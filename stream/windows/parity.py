@@ -29,6 +29,9 @@ GROUPS_MAX: Final = 20
 CALM_UNITS: Final = 3
 """Units in a row within the tolerated gap after which an alert is over, as with other alerts."""
 
+OVER: Final = f"the gap was within what is tolerated for {CALM_UNITS} blocks in a row"
+"""Why an alert of a gap ends."""
+
 WATCHED: Final = ("demographic_parity", "equal_opportunity", "equalised_odds", "predictive_parity")
 """Each has one rate of its own to watch; equalised odds that of false positives, for equal opportunity has the other.
 """

@@ -58,6 +58,12 @@ class Open(msgspec.Struct):
     meaning: int = -1
     expected: np.ndarray | None = None
     expectation: dict[str, Expectation] = {}
+    strange: int | None = None
+    before: int = 0
+    """Labels that are older than their prediction."""
+    bias: np.ndarray | None = None
+    label_bias: dict[str, dict[str, float]] = {}
+    """Sums of labelled and unlabelled rows (see label_bias) until it is final, and what they said then."""
     drift: dict[str, dict[str, float]] = {}
     closed: bool = False
     final: bool = False
@@ -75,6 +81,8 @@ class Reporting(msgspec.Struct):
     forgotten: int = 0
     psi: dict[str, float] = {}
     """Debiased PSI of every stream in the last window that closed."""
+    bias: np.ndarray | None = None
+    """Sums of labelled and unlabelled rows over all windows that are final."""
 
     def place(self, event_time: Floats) -> Ints:
         """Each row's window, -1 where it is forgotten."""
@@ -132,9 +140,11 @@ class Reporting(msgspec.Struct):
         bins = np.minimum(level.astype(np.int64), DELAY_BINS - 1)
         delays = np.bincount(cell * DELAY_BINS + bins, known, cells * DELAY_BINS).reshape(cells, DELAY_BINS)
         fate = np.bincount(cell, fates[inside], cells)
+        before = np.bincount(cell, known * (np.nan_to_num(delay_s[inside]) < 0), cells)
         for i, w in enumerate(touched):
             window = self.windows[w]
             window.fates += int(fate[i])
+            window.before += int(before[i])
             window.delays += delays[i].astype(np.int64)
             for name, total in sums.items():
                 if name in window.sums:
@@ -222,6 +232,9 @@ def events_of(model_name: str, model: Model, window: Open, labels: list[dict[str
                 drift=window.drift if champion else {},
                 prediction_mean=mean,
                 delay_median_s=delay_median_s(window.delays) if champion else None,
+                strange=window.strange if champion else None,
+                labels_before=window.before if champion else 0,
+                label_bias=window.label_bias if champion else {},
                 calibration=performance.calibration(model.task, total) if champion and total is not None else None,
             )
         )

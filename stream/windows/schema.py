@@ -19,11 +19,12 @@ from stream.config import Model
 from stream.events import Column, PredictionRows
 from stream.windows import columns
 from stream.windows.columns import Ints
-from stream.windows.sources import features, outputs, quality, together
+from stream.windows.sources import features, outputs, quality, strange, together
 from stream.windows.sources.features import Features
 from stream.windows.sources.outputs import Outputs
 from stream.windows.sources.quality import Quality
-from stream.windows.sources.reading import Source
+from stream.windows.sources.reading import Shown, Source
+from stream.windows.sources.strange import Strange
 from stream.windows.sources.together import Together
 
 SHARES: Final = {"predictions": 0.50, "outcomes": 0.25, "slices": 0.20, "fairness": 0.05}
@@ -31,10 +32,16 @@ SHARES: Final = {"predictions": 0.50, "outcomes": 0.25, "slices": 0.20, "fairnes
 slice, then gaps between groups. Where no groups are declared, the outcomes have their part; where no slice is declared,
 all others have its part."""
 
+FOUND_SHARE: Final = 0.10
+"""Beside them, where slices are looked for: the losses of those that were found. All others then have less."""
+
 TOGETHER_SEED: Final = 1
 """Of the pairs that are drawn at random where there are too many: the same in every run."""
 
-Part: TypeAlias = Together | Outputs | Quality
+STRANGE_SEED: Final = 1
+"""Of the numbers that break ties between rows which are equally strange: the same in every run."""
+
+Part: TypeAlias = Together | Outputs | Quality | Strange
 
 
 def share_of(model: Model, group: str) -> float:
@@ -44,6 +51,8 @@ def share_of(model: Model, group: str) -> float:
         parts["outcomes"] += parts.pop("fairness")
     if not model.sliced:
         del parts["slices"]
+    if model.find_slices:
+        parts["found"] = FOUND_SHARE
     return parts[group] / sum(parts.values())
 
 
@@ -105,6 +114,10 @@ class Schema(msgspec.Struct):
         return next(part for part in self.parts if isinstance(part, Quality))
 
     @property
+    def strange(self) -> Strange:
+        return next(part for part in self.parts if isinstance(part, Strange))
+
+    @property
     def bins(self) -> list[Bins]:
         return [bins for source in (self.features, *self.parts) for bins in source.bins]
 
@@ -112,12 +125,15 @@ class Schema(msgspec.Struct):
 def learn(model: Model, rows: PredictionRows, declared: Mapping[str, Constraint] | None = None) -> Schema:
     """What the reference rows show. `declared`: constraints by feature, where a person has written them."""
     found = Schema(features.learn(rows), [], [], [], [])
-    codes = read_predictions(found, rows).codes[:, : len(found.features.names)]
+    f, read = len(found.features.names), read_predictions(found, rows)
+    shown = Shown(read.codes.T[:f], read.values.T[:f])
+    hanging = together.learn(found.features, shown.codes, TOGETHER_SEED)
     found.parts = [
-        together.learn(found.features, codes.T, TOGETHER_SEED),
+        hanging,
         outputs.learn(model, rows),
         # A training file is often shuffled, so how its rows repeat says nothing of the stream's.
         quality.learn(found.features, rows, declared, ordered=model.reference.file is None),
+        strange.learn(found.features, shown, hanging.learned, STRANGE_SEED),
     ]
     found.classes = sorted(columns.counts_by_word(rows.prediction)) if model.task == "multiclass" else []
     found.slices = [_learn_slices(names, rows) for names in model.sliced]
@@ -134,7 +150,7 @@ def read_predictions(schema: Schema, rows: PredictionRows) -> Rows:
     start = 0
     for source in sources:
         end = start + len(source.streams)
-        source.read(rows, codes[:f], values[start:end], codes[start:end])
+        source.read(rows, Shown(codes[:f], values[:f]), values[start:end], codes[start:end])
         start = end
     return Rows(rows.order, codes.T, values.T)
 

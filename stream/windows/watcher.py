@@ -17,11 +17,11 @@ import msgspec
 
 from detectors.constraints import Constraint
 from detectors.contract import Rows
-from detectors.sample import SampleState
+from detectors.sample import Labelled, SampleState
 from stream import codec
 from stream.config import Model
 from stream.events import EXPIRED, Alert, Command, OutcomeRows, PredictionRows, Window
-from stream.windows import columns, disparity, schema, words
+from stream.windows import columns, disparity, leaks, schema, words
 from stream.windows.alerts import Book
 from stream.windows.cells import Cells
 from stream.windows.cohorts import Cohorts, segments
@@ -30,14 +30,16 @@ from stream.windows.context import context_of
 from stream.windows.evidence import Group, GroupState, budget_of, seed_of
 from stream.windows.expected import Expected
 from stream.windows.explaining import Explaining
+from stream.windows.found import FoundSlices
+from stream.windows.leaks import Finding, Leaks
 from stream.windows.parity import Parity, ParityState, Verdict
 from stream.windows.past import Counted
-from stream.windows.performance import Performance
+from stream.windows.performance import Performance, metrics
 from stream.windows.reporting import Reporting
 from stream.windows.results import Results, add_performance, results_of
 from stream.windows.schema import Schema, share_of
 from stream.windows.sources import outcomes
-from stream.windows.sources.outcomes import Outcomes
+from stream.windows.sources.outcomes import LOSS, Outcomes
 from stream.windows.timeline import Slab
 
 OUTCOMES_PART: Final = 5
@@ -47,8 +49,6 @@ OUTCOMES_KEPT: Final = 4
 """At most so many times the reference's size of outcomes are kept while the reference is being collected."""
 
 NEW_FEATURES_MAX: Final = 1000
-
-WEEK_S: Final = 604_800.0
 
 Said = list[Alert | Window]
 
@@ -86,6 +86,8 @@ class WatcherState(msgspec.Struct):
     version: str | None = None
     last_order: float = -math.inf
     parity: ParityState = msgspec.field(default_factory=ParityState)
+    leaks: Leaks = msgspec.field(default_factory=Leaks)
+    found: FoundSlices = msgspec.field(default_factory=FoundSlices)
     sample: SampleState | None = None
 
 
@@ -113,7 +115,7 @@ class Watcher:
         if self.explaining is not None:
             self.explaining.begin()
         if self.given is not None and self.state.reference is None:
-            self._begin(moved_before(self.given, slab.first))
+            self._begin(columns.moved_before(self.given, slab.first))
         horizon = float(self.model.labels.horizon)
         if self.cohorts is not None:
             said += self.cohorts.close(slab.first, self.state.last_order)
@@ -189,7 +191,7 @@ class Watcher:
                 self._treat(self.parity.predictions(own), said)
         for i, waiting in enumerate(self.state.collecting_outcomes):
             results = results_of(self.model, waiting)
-            self._into_windows(results, said)
+            self._into_windows(waiting, results, said)
             self.state.collecting_outcomes[i] = columns.select_outcomes(waiting, results.fates)
 
     def _begin(self, whole: PredictionRows) -> Rows:
@@ -228,6 +230,7 @@ class Watcher:
         state.expired += int((rows.status == EXPIRED).sum())
         results = results_of(self.model, rows)
         add_performance(state.performance, self.model, rows, results)
+        self._tell(state.leaks.labels(rows), said)
         first = self.model.reference.first // OUTCOMES_PART
         state.expected.taught(results.learners["champion"], results.fates, first, state.reporting.windows)
         if self.cohorts is None:
@@ -237,24 +240,28 @@ class Watcher:
             else:
                 state.outcomes_left_out += len(rows.order)
             return
-        coded = self._into_windows(results, said)
+        coded = self._into_windows(rows, results, said)
         if state.outcomes is None:
             self._collect_outcomes(columns.select_outcomes(rows, results.fates))
         elif len(results.fates):
             streams = state.outcomes.read(results)
             assert self.explaining is not None
-            self.explaining.add(rows, results, streams, coded)
+            added = self.explaining.add(rows, results, streams, coded)
             self._show("outcomes", self.groups["outcomes"].count(streams), said)
+            if self.model.find_slices and added is not None:
+                self._watch_found(streams, *added, said)
             if "slices" in self.groups:
                 losses = state.outcomes.read_slices(coded, streams, results)
                 self._show("slices", self.groups["slices"].count(losses), said)
+            self._look_for_leaks(float(rows.order[-1]), said)
             said += state.book.reconsider(self.explaining, self.groups["predictions"], float(rows.order[-1]))
 
-    def _into_windows(self, results: Results, said: Said) -> list[tuple[int, Ints]]:
+    def _into_windows(self, rows: OutcomeRows, results: Results, said: Said) -> list[tuple[int, Ints]]:
         """Count outcomes into the windows of their predictions; returns their slices."""
         assert self.cohorts is not None
         coded = self.cohorts.slice_codes(results.slices, len(results.row))
         self.cohorts.outcomes(results.event_time, results.first, results.delay_s, results.learners, coded)
+        self.cohorts.compare(rows)
         if self.parity is not None:
             self._treat(self.parity.outcomes(results), said)
         return coded
@@ -288,9 +295,10 @@ class Watcher:
         for found in group.update(counted):
             context = context_of(
                 self.name, state.version, state.reference.id, str(self.model.false_alarms), self.groups,
-                state.schema.labels, name, found,
+                [each.place for each in state.found.slices] if name == "found" else state.schema.labels, name, found,
             )  # fmt: skip
             context.breaches = state.schema.quality.breaches()
+            context.strange = state.schema.strange.since(found.alarm.since_s)
             alert = state.book.raise_alert(name, group, found, context, self.explaining)
             if alert is not None:
                 said.append(alert)
@@ -299,17 +307,41 @@ class Watcher:
         """What the tests of declared groups found becomes alerts, and ends them."""
         state = self.state
         assert state.reference is not None and self.model.fairness is not None
-        for verdict in verdicts:
-            answer: Alert | None
-            if verdict.alarm is None:
-                answer = state.book.end_gap(self.name, verdict.stream, verdict.at_s)
-            else:
-                alert = disparity.make(
-                    verdict, verdict.alarm, self.model.fairness.gap, self.name, state.version, state.reference.id,
-                    str(self.model.false_alarms),
-                )  # fmt: skip
-                answer = state.book.raise_gap(alert, verdict.alarm.since_s, verdict.alarm.at_s)
-            said += [] if answer is None else [answer]
+        said += disparity.told(
+            state.book, verdicts, self.model.fairness.gap, self.name, state.version, state.reference.id,
+            str(self.model.false_alarms),
+        )  # fmt: skip
+
+    def _watch_found(self, streams: Rows, chosen: Ints, added: Labelled, said: Said) -> None:
+        """Labelled rows with features: `chosen` of the outcomes. They are searched for slices, or are in some."""
+        state, explaining = self.state, self.explaining
+        assert state.schema is not None and state.outcomes is not None and explaining is not None
+        f, found, loss = len(state.schema.features.names), state.found, slice(LOSS, LOSS + 1)
+        if not found.slices:
+            found.search(explaining.layout, f, explaining.sample.state)
+            return
+        losses = Rows(streams.time_s[chosen], streams.codes[chosen, loss], streams.values[chosen, loss])
+        rows = found.read(explaining.layout, f, losses.time_s, added, losses)
+        if "found" in self.groups:
+            self._show("found", self.groups["found"].count(rows), said)
+        elif (whole := found.collect(rows)) is not None:
+            bins = [state.outcomes.bins[LOSS]] * len(found.slices)
+            self._fit("found", found.streams(state.outcomes.streams[LOSS]), bins, whole)
+
+    def _look_for_leaks(self, at_s: float, said: Said) -> None:
+        """Whether a feature knows the label, by the labelled rows that are kept."""
+        state, explaining = self.state, self.explaining
+        assert state.schema is not None and explaining is not None
+        if not state.leaks.due(explaining.sample.state):
+            return
+        auc = metrics(self.model.task, state.performance.learner("champion").overall.total).get("roc_auc")
+        f, sample = len(state.schema.features.names), explaining.sample.state
+        self._tell(state.leaks.features(explaining.layout, f, sample, auc, at_s), said)
+
+    def _tell(self, found: list[Finding], said: Said) -> None:
+        """What looks like leakage becomes alerts, and ends them."""
+        reference_id = None if self.state.reference is None else self.state.reference.id
+        said += leaks.told(self.state.book, found, self.name, self.state.version, reference_id)
 
     def snapshot(self) -> WatcherState:
         """The state as one struct, detectors included."""
@@ -350,6 +382,10 @@ class Watcher:
             "windows": state.reporting.count,
             "windows_forgotten": state.reporting.forgotten,
             "new_features": dict(state.new_features),
+            "strange": {} if state.schema is None else state.schema.strange.figures(),
+            "leakage": state.leaks.figures(),
+            "found_slices": state.found.figures(),
+            "label_bias": {} if self.cohorts is None else self.cohorts.biased(),
             "constraints": {} if state.schema is None else state.schema.quality.figures(),
             "performance": state.performance.figures(),
             "alerts": state.book.figures(),
@@ -357,12 +393,3 @@ class Watcher:
             "fairness": {} if self.parity is None else self.parity.figures(),
             "streams": {} if self.cohorts is None else {k: {"psi": v} for k, v in state.reporting.psi.items()},
         }
-
-
-def moved_before(rows: PredictionRows, first: float) -> PredictionRows:
-    """A given reference must lie before the stream: one that does not is moved back by whole weeks."""
-    beyond = float(rows.order[-1]) - first
-    if beyond <= 0:
-        return rows
-    weeks = math.ceil(beyond / WEEK_S) * WEEK_S
-    return msgspec.structs.replace(rows, order=rows.order - weeks, event_time=rows.event_time - weeks)

@@ -44,7 +44,11 @@ LOSS_WARNING: Final = 0.10
 LOSS_CRITICAL: Final = 0.50
 """Relative increase of the loss."""
 
+STRANGE: Final = "strange"
+"""The stream of rows that are strange against the reference."""
+
 RATES: Final = {
+    STRANGE: "strange rows",
     "prediction": "positive predictions",
     "unsure": "unsure predictions",
     "unlabelled": "predictions whose label never came",
@@ -153,6 +157,7 @@ def kind(change: Change, broken: str | None) -> Kind:
         "duplicate": "covariate_drift",
         "pair": "covariate_drift",
         "distance": "covariate_drift",
+        STRANGE: "covariate_drift",
         "score": "prediction_drift",
         "unsure": "prediction_drift",
         "prediction": "prediction_drift",

@@ -17,9 +17,9 @@ from detectors.contract import Bins, Kind, Stream
 from stream.events import Column, PredictionRows
 from stream.windows import columns
 from stream.windows.columns import Floats
-from stream.windows.sources.reading import Codes, as_numbers, learn_bins, read, weighted
+from stream.windows.sources.reading import Codes, Shown, as_numbers, learn_bins, read, weighted
 
-SHARE: Final = 0.55
+SHARE: Final = 0.52
 """Of the predictions' part of the budget."""
 
 MISSING_WEIGHT: Final = 0.25
@@ -42,10 +42,10 @@ class Features(msgspec.Struct, tag="features"):
     streams: list[Stream]
     bins: list[Bins]
 
-    def read(self, rows: PredictionRows, features: Codes, values: Floats, codes: Codes) -> None:
-        """As `Source.read`; `features` is the upper half of `codes`."""
+    def read(self, rows: PredictionRows, shown: Shown, values: Floats, codes: Codes) -> None:
+        """As `Source.read`; `shown` is the upper halves of `codes` and `values`."""
         self._fill(rows.features, len(rows.order), values, codes)
-        values[len(self.names) :] = codes[len(self.names) :] = features < 0
+        values[len(self.names) :] = codes[len(self.names) :] = shown.codes < 0
 
     @property
     def named(self) -> tuple[Stream, ...]:

@@ -13,7 +13,7 @@ from stream.config import Model, Task
 from stream.events import Column, PredictionRows
 from stream.windows import columns
 from stream.windows.columns import Floats
-from stream.windows.sources.reading import Codes, learn_bins, read, weighted
+from stream.windows.sources.reading import Codes, Shown, learn_bins, read, weighted
 
 SHARE: Final = 0.20
 """Of the predictions' part of the budget."""
@@ -33,7 +33,7 @@ class Outputs(msgspec.Struct, tag="outputs"):
     bins: list[Bins]
     unsure_below: float = -1.0
 
-    def read(self, rows: PredictionRows, features: Codes, values: Floats, codes: Codes) -> None:
+    def read(self, rows: PredictionRows, shown: Shown, values: Floats, codes: Codes) -> None:
         """As `Source.read`."""
         for j, stream in enumerate(self.streams):
             values[j], codes[j] = read(self._column(stream, rows), stream.kind, self.bins[j], len(rows.order))

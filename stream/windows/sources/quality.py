@@ -24,7 +24,7 @@ from stream.windows.breaches import Breach
 from stream.windows.columns import Floats
 from stream.windows.sources import repeats
 from stream.windows.sources.features import Features
-from stream.windows.sources.reading import Codes, read, weighted
+from stream.windows.sources.reading import Codes, Shown, read, weighted
 from stream.windows.sources.repeats import Repeats
 from stream.windows.words import DUPLICATE
 
@@ -61,7 +61,7 @@ class Quality(msgspec.Struct, tag="quality"):
     unwatched: list[str]
     in_reference: dict[str, float]
 
-    def read(self, rows: PredictionRows, features: Codes, values: Floats, codes: Codes) -> None:
+    def read(self, rows: PredictionRows, shown: Shown, values: Floats, codes: Codes) -> None:
         """As `Source.read`; each row is to be read once, in order."""
         n = len(rows.order)
         for j, name in enumerate(self.watched):

@@ -3,7 +3,7 @@ streams there are."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -19,6 +19,13 @@ Codes = np.ndarray
 """(d, n) int32, filled in by `Source.read`."""
 
 
+class Shown(NamedTuple):
+    """What the features' streams have of some rows: (f, n) codes and values."""
+
+    codes: Codes
+    values: Floats
+
+
 class Source(Protocol):
     """Some streams of a model's predictions, learned from the reference rows; an msgspec struct, as it is state."""
 
@@ -28,8 +35,8 @@ class Source(Protocol):
     @property
     def bins(self) -> list[Bins]: ...
 
-    def read(self, rows: PredictionRows, features: Codes, values: Floats, codes: Codes) -> None:
-        """Fill in (d, n) values and codes of these streams. `features` holds the codes of the features' streams."""
+    def read(self, rows: PredictionRows, shown: Shown, values: Floats, codes: Codes) -> None:
+        """Fill in (d, n) values and codes of these streams. `shown` is what the features' streams have of the rows."""
 
 
 def learn_bins(stream: Stream, column: Column) -> Bins:

@@ -16,7 +16,7 @@ from detectors.contract import Bins, Stream
 from stream.events import Column, PredictionRows
 from stream.windows.columns import Floats
 from stream.windows.sources.features import Features
-from stream.windows.sources.reading import Codes, learn_bins, read, weighted
+from stream.windows.sources.reading import Codes, Shown, learn_bins, read, weighted
 
 SHARE: Final = 0.20
 """Of the predictions' part of the budget."""
@@ -29,9 +29,9 @@ class Together(msgspec.Struct, tag="together"):
     streams: list[Stream]
     bins: list[Bins]
 
-    def read(self, rows: PredictionRows, features: Codes, values: Floats, codes: Codes) -> None:
+    def read(self, rows: PredictionRows, shown: Shown, values: Floats, codes: Codes) -> None:
         """As `Source.read`."""
-        found = codependence.read(self.learned, features.T)
+        found = codependence.read(self.learned, shown.codes.T)
         for j, bins in enumerate(self.bins):
             values[j], codes[j] = read(Column(found[:, j]), "numeric", bins, len(found))
 
