@@ -17,6 +17,7 @@ from learners.estimators import Estimator
 from learners.experts import Experts
 from learners.frozen import Frozen
 from learners.metrics import Task
+from learners.scikit import Scikit
 
 GROUP: Final = "tidegate.learners"
 
@@ -32,10 +33,12 @@ NAMED: Final[Mapping[str, Factory]] = {
 
 
 def make(path: str, parameters: Mapping[str, Any], task: Task, seed: int) -> Learner:
-    """A fresh learner: one of `NAMED`, a River class path, `pipeline`, or a registered name.
+    """A fresh learner: one of `NAMED`, a class path of River or scikit-learn, `pipeline`, or a registered name.
 
     Raises ValueError with what is wrong and what to write instead.
     """
+    if path.startswith("sklearn."):
+        return Scikit(path, parameters, task)
     if path == "pipeline" or "." in path:
         return Estimator(path, parameters, task)
     factory = NAMED.get(path) or _registered(path)

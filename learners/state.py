@@ -16,7 +16,7 @@ import importlib
 import io
 import pickle
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -231,6 +231,44 @@ class _Unpickler(pickle.Unpickler):
         raise SnapshotError(f"{module}.{name} may not appear in a snapshot")
 
 
+class _Stub:
+    """Stands for whatever a snapshot names while its names are read: takes everything, does nothing."""
+
+    def __new__(cls, *args: Any, **named: Any) -> _Stub:
+        return object.__new__(cls)
+
+    def __init__(self, *args: Any, **named: Any) -> None: ...
+
+    def __call__(self, *args: Any, **named: Any) -> _Stub:
+        return self
+
+    def __setstate__(self, state: Any) -> None: ...
+
+    def __setitem__(self, key: Any, value: Any) -> None: ...
+
+    def append(self, value: Any) -> None: ...
+
+    def extend(self, values: Any) -> None: ...
+
+    def add(self, value: Any) -> None: ...
+
+
+class _Reader(_Unpickler):
+    """Notes which names would be loaded, and loads none of them into the state."""
+
+    def __init__(self, body: io.BytesIO, texts: list[str]) -> None:
+        super().__init__(body, texts)
+        self.names: dict[str, bool] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            super().find_class(module, name)
+            self.names[f"{module}.{name}"] = True
+        except SnapshotError:
+            self.names[f"{module}.{name}"] = False
+        return _Stub
+
+
 def _named(module: str, name: str) -> Any:
     try:
         found: Any = importlib.import_module(module)
@@ -262,11 +300,24 @@ def dumps(value: Any) -> bytes:
 
 def loads(state: bytes) -> Any:
     """The inverse of `dumps`, through the list of classes. Raises SnapshotError whatever the bytes are."""
+    return _opened(state, _Unpickler)[0]
+
+
+def classes(state: bytes) -> dict[str, bool]:
+    """The names of what `loads` would make, in their order, and whether each is on the list of classes and exists here;
+    nothing of the state is made. Raises SnapshotError for bytes that are not of `dumps`."""
+    return _opened(state, _Reader)[1].names
+
+
+_Kind = TypeVar("_Kind", bound=_Unpickler)
+
+
+def _opened(state: bytes, kind: type[_Kind]) -> tuple[Any, _Kind]:
     body = 4 + int.from_bytes(state[:4], "big")
     try:
         table = msgspec.msgpack.decode(state[4:body], type=list[bytes])
-        texts = [text.decode("utf-8", "surrogatepass") for text in table]
-        return _Unpickler(io.BytesIO(state[body:]), texts).load()
+        unpickler = kind(io.BytesIO(state[body:]), [text.decode("utf-8", "surrogatepass") for text in table])
+        return unpickler.load(), unpickler
     except SnapshotError:
         raise
     except Exception as error:  # a hostile or broken pickle may raise anything

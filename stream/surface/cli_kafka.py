@@ -1,4 +1,4 @@
-"""The commands that need a broker: worker, topics, producer, tails, a development broker; and snapshots' files."""
+"""The commands that need a broker: worker, topics, producer, tails, a development broker."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run_command(config_file: Path, group: str | None, until_caught_up: bool, ver
     from stream.runtime.kafka import app, logs
     from stream.surface import check
 
-    config = _with_kafka(config_file)
+    config = with_kafka(config_file)
     check.demand(config, config_file.name)
     logs.set_up(logging.INFO if verbose else logging.WARNING)
     sys.exit(app.run(config, group=group, until_caught_up=until_caught_up))
@@ -68,8 +68,8 @@ def topics_create(config_file: Path) -> None:
     """
     from stream.runtime.kafka import topics
 
-    config = _with_kafka(config_file)
-    made = topics.create(config, _clients(config))
+    config = with_kafka(config_file)
+    made = topics.create(config, clients_of(config))
     click.echo("\n".join(f"created {name}" for name in made) if made else "all topics are there")
 
 
@@ -84,8 +84,8 @@ def topics_check(config_file: Path) -> None:
     """
     from stream.runtime.kafka import topics
 
-    config = _with_kafka(config_file)
-    faults = topics.check(config, _clients(config))
+    config = with_kafka(config_file)
+    faults = topics.check(config, clients_of(config))
     click.echo("\n".join(faults) if faults else "all topics are as they should be")
     sys.exit(bool(faults))
 
@@ -105,9 +105,9 @@ def produce(data: Path, config_file: Path, speed: float | None, closing: bool) -
     from stream.runtime.feed import Feed
     from stream.runtime.kafka.produce import Producer
 
-    config = _with_kafka(config_file)
+    config = with_kafka(config_file)
     feed = Feed(config, data)
-    with Producer(config, _clients(config)) as producer:
+    with Producer(config, clients_of(config)) as producer:
         sent = producer.send_all(events(config, feed, speed, closing, data.name))
     bad = f", {console.count(feed.bad_rows)} bad rows to dead-letters" if feed.bad_rows else ""
     click.echo(f"sent {console.count(sent)} events: {console.count(feed.rows)} rows{bad}")
@@ -157,10 +157,10 @@ def alerts_forward(config_file: Path, once: bool, skip_old: bool, verbose: bool)
     from stream.runtime import courier
     from stream.runtime.kafka import forward, logs
 
-    config = _with_kafka(config_file)
+    config = with_kafka(config_file)
     sending = courier.senders(config, config_file.name)
     logs.set_up(logging.INFO if verbose else logging.WARNING)
-    tallies = forward.run(config, _clients(config), sending, once, skip_old)
+    tallies = forward.run(config, clients_of(config), sending, once, skip_old)
     click.echo("\n".join(map(str, tallies)))
     if once:
         courier.demand_delivered(tallies)
@@ -213,39 +213,8 @@ def broker(port: int, data: Path | None) -> None:
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
 
 
-@click.group()
-def snapshots() -> None:
-    """Look at published models."""
-
-
-@snapshots.command("verify")
-@click.argument("file", type=FILE)
-def snapshots_verify(file: Path) -> None:
-    """Check a snapshot's signature and print what it says of itself. Nothing in it is run.
-
-    \b
-    Example:
-      TIDEGATE_SNAPSHOT_KEY=... tidegate snapshots verify model.snapshot
-    """
-    import msgspec
-    import orjson
-
-    from learners.snapshots import SnapshotError, open_sealed
-    from stream.runtime.stages import KEY_VARIABLE, secrets_from
-
-    secrets = secrets_from()
-    if secrets.key is None:
-        raise TidegateError(f"the key is missing: set {KEY_VARIABLE} or {KEY_VARIABLE}_FILE")
-    try:
-        opened = open_sealed(file.read_bytes(), {secrets.key_id: secrets.key})
-    except OSError as error:
-        raise TidegateError(f"{file}: cannot be read: {error.strerror}") from error
-    except SnapshotError as error:
-        raise TidegateError(f"{file}: {error}") from error
-    click.echo(orjson.dumps(msgspec.to_builtins(opened.header), option=orjson.OPT_INDENT_2))
-
-
-def _with_kafka(config_file: Path) -> Config:
+def with_kafka(config_file: Path) -> Config:
+    """A configuration that names a broker. Raises TidegateError."""
     from stream import config
 
     read = config.load(config_file)
@@ -254,7 +223,8 @@ def _with_kafka(config_file: Path) -> Config:
     return read
 
 
-def _clients(config: Config) -> Clients:
+def clients_of(config: Config) -> Clients:
+    """What talks to its broker."""
     from stream.runtime.kafka.clients import Clients
 
     assert config.kafka is not None
@@ -264,8 +234,8 @@ def _clients(config: Config) -> Clients:
 def _tail(config_file: Path, role: str, follow: bool, last: int | None) -> Iterator[bytes]:
     from stream.runtime.kafka.tail import tail
 
-    config = _with_kafka(config_file)
-    for found in tail(config, _clients(config), role, follow, last):
+    config = with_kafka(config_file)
+    for found in tail(config, clients_of(config), role, follow, last):
         if isinstance(found.record.value, bytes):
             yield found.record.value
 
@@ -303,5 +273,5 @@ def _wait(until: float) -> None:
         time.sleep(left)
 
 
-COMMANDS = (run_command, topics_group, produce, alerts, dead_letters, broker, snapshots)
+COMMANDS = (run_command, topics_group, produce, alerts, dead_letters, broker)
 """In the order in which they are listed."""
