@@ -33,7 +33,7 @@ models:
     reference: {first: 1000}
     windows: {every: 10m, min_events: 20}
     labels: {horizon: 1h}
-    learn: {policy: online, champion: river.linear_model.LogisticRegression, pause_on_data_quality: false}
+    learn: {policy: online, champion: river.linear_model.LogisticRegression, respond: {data_quality: ignore}}
 """
 START_S = 1_600_000_000.0
 PACE_S = 0.12

@@ -20,6 +20,7 @@ from stream.events import Heartbeat, Label, Prediction, Request
 
 Inbound = TypeVar("Inbound", Prediction, Label, Request)
 S = TypeVar("S", bound=msgspec.Struct)
+T = TypeVar("T", bound=msgspec.Struct)
 
 _HEARTBEAT = msgspec.json.Decoder(Heartbeat)
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
@@ -112,6 +113,19 @@ def decode(kind: type[S], value: bytes | msgspec.Struct | None) -> S:
     except (msgspec.DecodeError, StateError) as error:
         raise StateError(f"a {kind.__name__} in our own log cannot be read: {error}") from error
     raise StateError(f"our own log holds {type(value).__name__} where a {kind.__name__} belongs")
+
+
+def decode_either(first: type[S], second: type[T], value: bytes | msgspec.Struct | None) -> S | T:
+    """An event that is one of two kinds, told apart by their required fields. Raises StateError, as of the first."""
+    if isinstance(value, second):
+        return value
+    try:
+        return decode(first, value)
+    except StateError as error:
+        try:
+            return decode(second, value)
+        except StateError:
+            raise error from None
 
 
 def pack(state: Any) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 import yaml
 
-from stream import codec, inputs, limits, targets
+from stream import codec, inputs, learning, limits, targets
 from stream.errors import ConfigError
 from stream.learning import Learn
 from stream.tree import build
@@ -123,6 +123,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     examples: bool = True
     """Send predictions joined with their labels to the examples topic. A model that learns needs them; one that is only
     watched costs less without (see benchmarks/throughput.py)."""
+    find_slices: bool = False
+    """Look for slices with a higher loss among the first labelled rows, and watch their losses too."""
 
     @property
     def sliced(self) -> list[list[str]]:
@@ -244,8 +246,8 @@ def _cross_check(config: Config, faults: list[str]) -> None:
             faults.append(f"{at}.fairness: give at least one of groups, and a gap from 0 to 0.9")
         if model.learn and model.learn.policy != "off" and not model.examples:
             faults.append(f"{at}.examples: must not be false, for the model learns from them")
-        if model.learn and "champion" in model.learn.challengers:
-            faults.append(f"{at}.learn.challengers.champion: the name is taken; call the challenger something else")
+        if model.learn:
+            faults.extend(learning.faults(f"{at}.learn", model.task, model.learn))
     faults.extend(targets.faults(config.deliver, config.models))
     if config.input is not None:
         faults.extend(inputs.faults(config.input, config.models))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 import msgspec
 import numpy as np
 
+from learners.assignment import Routing
 from stream import limits
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.PREDICTION_ID_CHARS_MAX)]
@@ -282,6 +283,13 @@ class Window(msgspec.Struct, kw_only=True, omit_defaults=True):
     fairness: dict[str, dict[str, dict[str, Any]]] = {}
     """Of the champion, by declared group and measure: `gap` (or `ratio`), its 95 % interval `low` and `high`, the
     groups `worst` and `best` at its ends, and those `left_out` for too few rows."""
+    strange: int | None = None
+    """Predictions of it that are strange against the reference: a hundredth of ordinary ones is."""
+    labels_before: int = 0
+    """Labels of it that are older than their prediction."""
+    label_bias: dict[str, dict[str, float]] = {}
+    """Once it is final, by feature (or category, or score): how far labelled predictions lie from those whose label
+    never came, where that is sure: `difference` in standard deviations, its interval `low` and `high`."""
 
 
 class Command(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -309,6 +317,17 @@ class Decision(msgspec.Struct, kw_only=True, omit_defaults=True):
     before: dict[str, Any] = {}
     after: dict[str, Any] = {}
     causation_id: str | None = None
+
+
+class Traffic(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Who answers from now on, in the topic of snapshots: `learners` are asked, and `routing` says which of them serves
+    whom; without it the champion serves everybody."""
+
+    model: str
+    at: str
+    version: str
+    learners: list[str]
+    routing: Routing | None = None
 
 
 class ModelSnapshot(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -35,6 +35,9 @@ def build(kind: type[msgspec.Struct], tree: Any, path: str, faults: list[str]) -
         return kind(**values)
     except TypeError:  # a required field is missing, which has been said
         return None
+    except ValueError as error:  # what the values mean together
+        faults.append(f"{path}: {error}")
+        return None
 
 
 def _kind_of(tree: Any) -> str:

@@ -16,7 +16,7 @@ from stream import codec, config
 from stream.contract import EXAMPLES, Batch, Chunk, Output, Record
 from stream.events import Example, Prediction, Vote
 from stream.stages.learn import Learn
-from stream.stages.score import Served
+from stream.stages.roster import Served
 from tests.conformance import Scenario
 
 KEY = b"a key for tests, 32 bytes long.."

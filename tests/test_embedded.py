@@ -32,7 +32,7 @@ models:
     labels: {{horizon: 1d}}
     learn:
       champion: {champion}
-      challengers: {{rival: {{river.tree.HoeffdingTreeClassifier: {{grace_period: 50}}}}}}
+      challengers: {{tree: {{river.tree.HoeffdingTreeClassifier: {{grace_period: 50}}}}}}
 input: {{model: m, label: y, label_delay: {delay}}}
 """
 GIVEN = """
@@ -193,7 +193,7 @@ def test_given_predictions_give_the_same_windows_whatever_the_partitions(tmp_pat
 def test_a_result_has_windows_learners_and_delays(tmp_path: Path) -> None:
     """F45"""
     document = replay(config("{time: 30m}"), stream(tmp_path)).to_dict()
-    assert {w.get("learner", "champion") for w in document["windows"]} >= {"champion", "rival", "baseline"}
+    assert {w.get("learner", "champion") for w in document["windows"]} >= {"champion", "tree", "baseline"}
     assert document["learning"]["updates"]["m"]["champion"] == ROWS
     assert document["delays"]["m"]["labels"] == ROWS
     assert document["delays"]["m"]["median_s"] == pytest.approx(1800, rel=0.01)

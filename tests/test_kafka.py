@@ -125,7 +125,7 @@ def test_a_worker_shows_its_figures_and_says_when_it_is_ready(cluster: Cluster) 
     assert 'tidegate_transactions_total{partition="0",result="committed",stage="join"}' in text
 
 
-LEARNING = MODELS + "    learn: {policy: online, champion: majority, publish: 20, pause_on_data_quality: false}\n"
+LEARNING = MODELS + "    learn: {policy: online, champion: majority, publish: 20, respond: {data_quality: ignore}}\n"
 
 
 @pytest.mark.kafka

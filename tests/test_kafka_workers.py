@@ -36,7 +36,7 @@ models:
     slices: [origin]
     labels: {horizon: 2d}
     detectors: [counts]      # no season can be learned from three weeks, and alerts are what is compared
-    learn: {policy: online, champion: river.linear_model.LogisticRegression, pause_on_data_quality: false}
+    learn: {policy: online, champion: river.linear_model.LogisticRegression, respond: {data_quality: ignore}}
 """
 
 

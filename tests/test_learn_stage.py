@@ -193,7 +193,7 @@ def test_snapshots_are_published_when_a_person_asks() -> None:
 
 
 def test_drift_does_not_pause_and_may_be_told_not_to() -> None:
-    stage = Learn(configured(LIGHT + "\n      pause_on_data_quality: false"), 0, 1, None)
+    stage = Learn(configured(LIGHT + "\n      respond: {data_quality: ignore}"), 0, 1, None)
     fed(stage, [alert("data_quality", "firing", 1), alert("concept_drift", "firing", 1)], ALERTS)
     assert not model_figures(stage)["paused"] and model_figures(stage)["decisions"] == 0
 
@@ -228,7 +228,12 @@ def test_manual_updates_wait_for_the_order() -> None:
     stage = Learn(configured(LIGHT + "\n      policy: manual"), 0, 1, None)
     assert fed(stage, examples(120)) == [] and stage.served("m")["champion"].learner.updates == 0
     (update,) = events(fed(stage, [order("update")], COMMANDS), DECISIONS)
-    assert update.action == "update" and update.after == {"version": "1", "updates": 120, "paused": False}
+    assert update.action == "update" and update.after == {
+        "version": "1",
+        "origin": "champion",
+        "updates": 120,
+        "paused": False,
+    }
     assert fed(stage, [order("update", 2)], COMMANDS) == []
 
 
@@ -277,7 +282,7 @@ def test_snapshots_are_published_signed_with_their_lineage() -> None:
     last = [s for s in events(out, SNAPSHOTS) if s.learner == "champion"][-1]
     assert (last.version, last.updates, last.at) == ("1", 200, moment(199))
     assert last.lineage["parent"] == "1@100" and last.lineage["to"] == moment(199)
-    assert set(last.lineage) == {"parent", "from", "to", "config", "metrics"}
+    assert set(last.lineage) == {"parent", "origin", "from", "to", "config", "metrics"}
     twin = Learn(configured(LIGHT), 0, 1, None)
     fed(twin, examples(200))
     assert tidegate.load_snapshot(last.envelope, KEY).digest() == twin.digests()["m"]["champion"]
@@ -310,13 +315,13 @@ def test_a_changed_configuration_keeps_what_it_still_names() -> None:
     other.restore(both.snapshot())
     learners = model_figures(other)["learners"]
     assert {name: one["updates"] for name, one in learners.items()} == {
-        "champion": 50, "tree": 0, "late": 0, "baseline": 50,
+        "champion": 50, "baseline": 50, "tree": 0, "late": 0,
     }  # fmt: skip
 
 
 def test_state_that_does_not_fit_is_a_state_error() -> None:
     stage = Learn(configured(LIGHT), 0, 1, None)
-    for junk in (b"", b"\xc1", codec.pack({"format": 2}), broken_state(configured(LIGHT))):
+    for junk in (b"", b"\xc1", codec.pack({"format": 1}), broken_state(configured(LIGHT))):
         with pytest.raises(StateError):
             stage.restore(junk)
 

@@ -67,7 +67,7 @@ def test_the_stage_conforms() -> None:
 def test_the_champion_answers_first_and_shadows_after_it() -> None:
     """F30: a shadow's answer is an ordinary prediction; features travel once."""
     learn, _ = taught()
-    out = Score(configured(LEARN), 0, 1, learn.served, {}).process(batch(REQUESTS, requests(1)))
+    out = Score(configured(LEARN), 0, 1, learn, {}).process(batch(REQUESTS, requests(1)))
     assert all(o.topic == PREDICTIONS and o.key == "0" for o in out)
     champion, tree, baseline = (o.event for o in out)
     assert isinstance(champion, Prediction) and isinstance(tree, Prediction) and isinstance(baseline, Prediction)
@@ -83,7 +83,7 @@ def test_the_champion_answers_first_and_shadows_after_it() -> None:
 def test_snapshots_answer_exactly_as_the_live_learners() -> None:
     """F29: by way of bytes, signatures and JSON."""
     learn, snapshots = taught()
-    live = Score(configured(LEARN), 0, 1, learn.served, {})
+    live = Score(configured(LEARN), 0, 1, learn, {})
     loaded = Score(configured(LEARN), 0, 1, None, KEYS)
     assert loaded.process(batch(SNAPSHOTS, [codec.encode(s) for s in snapshots])) == []
     asked = batch(REQUESTS, requests(40))
@@ -121,7 +121,7 @@ def test_snapshots_that_cannot_be_trusted_are_refused_and_the_old_one_serves_on(
     assert "name different versions" in refused(msgspec.structs.replace(one, version="9"))
     header, payload = open_sealed(one.envelope, KEYS)
     elsewhere = seal(msgspec.structs.replace(header, path="experts", parameters={}), payload, KEY, "dev")
-    assert "of experts, the configuration says pipeline" in refused(msgspec.structs.replace(one, envelope=elsewhere))
+    assert "of experts, the configuration knows pipeline" in refused(msgspec.structs.replace(one, envelope=elsewhere))
     assert "cannot be read" in refused(b"{")
 
 
@@ -163,7 +163,7 @@ class NotAnEvent(msgspec.Struct):
 def test_bad_requests_are_dead_letters_with_their_position(value: Any, code: str) -> None:
     """F51."""
     learn, _ = taught()
-    score = Score(configured(LEARN), 0, 1, learn.served, {})
+    score = Score(configured(LEARN), 0, 1, learn, {})
     out = score.process(batch(REQUESTS, [value], start=7))
     (letter,) = events(out, DEAD_LETTERS)
     assert (letter.code, letter.topic, letter.partition, letter.offset) == (code, REQUESTS, 0, 7)
@@ -183,8 +183,8 @@ def test_state_whose_snapshots_no_longer_open_is_refused() -> None:
     score.process(batch(SNAPSHOTS, snapshots))
     with pytest.raises(StateError, match="m/champion"):
         Score(configured(LEARN), 0, 1, None, {"dev": b"z" * 32}).restore(score.snapshot())
-    with pytest.raises(StateError, match="format 2"):
-        Score(configured(LEARN), 0, 1, None, KEYS).restore(codec.pack({"format": 2}))
+    with pytest.raises(StateError, match="format 1"):
+        Score(configured(LEARN), 0, 1, None, KEYS).restore(codec.pack({"format": 1}))
 
 
 def test_numbers_and_classes_are_predicted_as_such() -> None:
@@ -193,7 +193,7 @@ def test_numbers_and_classes_are_predicted_as_such() -> None:
         some = [example(i, x, y) for i, (x, y) in enumerate(stream(50, task))]
         learn.process(batch("examples", some))
         asked = request(0, stream(1)[0][0])
-        predictions = Score(configured(task=task), 0, 1, learn.served, {}).process(batch(REQUESTS, [asked]))
+        predictions = Score(configured(task=task), 0, 1, learn, {}).process(batch(REQUESTS, [asked]))
         for output in predictions:
             assert isinstance(output.event, Prediction) and isinstance(output.event.prediction, kind)
             again = codec.decode_inbound(Prediction, codec.encode(output.event), 0.0)

@@ -8,8 +8,8 @@ are cut in that order. So both are functions of the logs, whichever of the two w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Iterator, Sequence
+from typing import Final, cast
 
 import msgspec
 import numpy as np
@@ -21,6 +21,8 @@ from stream.joining import columns
 from stream.joining.delays import Delays
 from stream.joining.pending import Entry
 from stream.joining.rules import Rules
+
+CHAMPION: Final = "champion"
 
 
 class PredictionRow(msgspec.Struct, array_like=True, gc=False):
@@ -146,7 +148,7 @@ def prediction_rows(rules: Rules, rows: Sequence[Entry | PredictionRow], state: 
 
 
 def outcome_rows(rules: Rules, rows: Sequence[OutcomeRow]) -> OutcomeRows:
-    learners = dict.fromkeys(vote.learner for row in rows for vote in row.votes)
+    learners = dict.fromkeys(voice for row in rows for voice in voices(row))
     said = [row.prediction for row in rows]
     worth, *_ = columns.table([row.values for row in rows], limits.BUSINESS_VALUES_MAX)
     sample, *_ = columns.table([p.features for p in said[: limits.SAMPLED_PER_CHUNK]], limits.FEATURES_MAX)
@@ -171,11 +173,27 @@ def outcome_rows(rules: Rules, rows: Sequence[OutcomeRow]) -> OutcomeRows:
 
 
 def vote_columns(rules: Rules, rows: Sequence[OutcomeRow], learner: str) -> tuple[Column, Column, Column]:
-    votes = [next((vote for vote in row.votes if vote.learner == learner), None) for row in rows]
+    votes = [vote_of(row, learner) for row in rows]
     said = [None if vote is None else rules.read(vote.prediction) for vote in votes]
     scores = [None if vote is None else score_of(rules, vote) for vote in votes]
     versions = [None if vote is None else vote.model_version for vote in votes]
     return values(said), columns.numbers(scores), columns.text(versions)
+
+
+def voices(row: OutcomeRow) -> Iterator[str]:
+    """Who else is to be seen than the one that was served, which stands for the champion. A canary that was served is
+    also seen under its own name; what the champion said then was said to nobody."""
+    if row.prediction.role == "canary":
+        yield row.prediction.learner
+    for vote in row.votes:
+        if vote.learner != CHAMPION:
+            yield vote.learner
+
+
+def vote_of(row: OutcomeRow, learner: str) -> Vote | Prediction | None:
+    if row.prediction.learner == learner:
+        return row.prediction
+    return next((vote for vote in row.votes if vote.learner == learner), None)
 
 
 def slice_of(name: str, prediction: Prediction) -> Tag:

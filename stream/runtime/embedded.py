@@ -108,7 +108,7 @@ class Embedded:
         self.watch = Consumer("watch", watch)
         learn = Learn(config, 0, 1, key, key_id)
         self.learn = Consumer("learn", learn)
-        self.score = Consumer("score", Score(config, 0, 1, learn.served, {}))
+        self.score = Consumer("score", Score(config, 0, 1, learn, {}))
         self.digests = learn.digests
         self._joined = joins
         self.consumers = [*self.joins, self.watch, self.learn, self.score]

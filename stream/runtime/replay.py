@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from stream import codec
 from stream.config import Config
 from stream.contract import ALERTS, DEAD_LETTERS, DECISIONS, OBSERVATIONS, SNAPSHOTS, WINDOWS
-from stream.events import LABELLED, ModelSnapshot, Observations, Window
+from stream.events import LABELLED, ModelSnapshot, Observations, Traffic, Window
 from stream.ledger import Ledger
 from stream.runtime.embedded import Embedded, collector_off
 from stream.runtime.feed import Feed, Item
@@ -97,8 +97,9 @@ def replay(
 
     snapshots: dict[tuple[str, str], ModelSnapshot] = {}
 
-    def published(snapshot: ModelSnapshot) -> None:
-        snapshots[snapshot.model, snapshot.learner] = snapshot
+    def published(event: ModelSnapshot | Traffic) -> None:
+        if isinstance(event, ModelSnapshot):
+            snapshots[event.model, event.learner] = event
 
     taps: dict[str, Callable[[Any], None]] = {OBSERVATIONS: observed, SNAPSHOTS: published}
     embedded = Embedded(config, partitions, key, key_id, taps=taps)

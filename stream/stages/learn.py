@@ -11,19 +11,20 @@ from typing import Any
 
 import msgspec
 
+from learners.assignment import Routing
 from stream import codec
 from stream.config import Config
 from stream.contract import ALERTS, COMMANDS, EXAMPLES, Batch, Output, Record
 from stream.errors import InputFault, StateError
 from stream.events import Alert, Command, Example
 from stream.joining.letters import dead_letter
-from stream.stages.course import BASELINE, CHAMPION, Course, CourseState, Served, Signing, specs
-
-__all__ = ["BASELINE", "CHAMPION", "Learn", "Served", "specs"]
+from stream.stages.course import Course, CourseState
+from stream.stages.publishing import Signing
+from stream.stages.roster import Served
 
 
 class _State(msgspec.Struct):
-    format: int = 1
+    format: int = 2
     courses: dict[str, CourseState] = {}
     examples: int = 0
     rejected: int = 0
@@ -82,6 +83,10 @@ class Learn:
         """The live learners of a model, the champion first; the mapping changes as versions do."""
         return self._courses[model].served
 
+    def routing(self, model: str) -> Routing | None:
+        """Which of the learners serves whom; None: the champion serves everybody."""
+        return self._courses[model].routing
+
     def digests(self) -> dict[str, dict[str, str]]:
         """Every learner's state by value. Slow: it walks whole models."""
         return {name: course.digests() for name, course in self._courses.items()}
@@ -94,8 +99,8 @@ class Learn:
         """Models and learners that the configuration no longer has are dropped, new ones start untrained. Raises
         StateError."""
         read: _State = codec.unpack(_State, state)
-        if read.format != 1:
-            raise StateError(f"state of learn has format {read.format}; this version reads format 1")
+        if read.format != 2:
+            raise StateError(f"state of learn has format {read.format}; this version reads format 2")
         self._examples, self._rejected = read.examples, read.rejected
         for name, course in self._courses.items():
             if name in read.courses:

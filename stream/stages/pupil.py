@@ -5,7 +5,7 @@ Owns that a learner is never left half-updated. Refuses to know when to learn (`
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -13,11 +13,7 @@ from learners import registry, snapshots
 from learners.contract import Learner, Said
 from learners.metrics import Metrics, Task
 from learners.policies import Item
-from stream.config import Model
 from stream.units import LearnerSpec
-
-CHAMPION: Final = "champion"
-BASELINE: Final = "baseline"
 
 UNDO_MIN: Final = 4_000
 UNDO_MAX: Final = 10_000
@@ -27,24 +23,13 @@ fails: one for every 128 bytes of the copy, so that copying stays cheap beside l
 60 us of the 580 us that a flight costs with a tree and the experts)."""
 
 
-class Served(NamedTuple):
-    """A learner that answers, and the version it answers under."""
-
-    learner: Learner
-    version: str
-
-
-def specs(model: Model) -> dict[str, LearnerSpec]:
-    """The learners of a model by name: champion, challengers, and the trivial baseline that stands beside them."""
-    assert model.learn is not None
-    trivial = LearnerSpec("mean" if model.task == "regression" else "majority", {})
-    return {CHAMPION: model.learn.champion, **model.learn.challengers, BASELINE: trivial}
-
-
 class PupilKept(msgspec.Struct):
-    """`faults` counts examples that this learner alone could not answer or learn."""
+    """`origin` is the entry of the configuration that the learner comes from, `since` the model's version from which on
+    it plays its part; `faults` counts examples that this learner alone could not answer or learn."""
 
     metrics: Metrics
+    origin: str
+    since: int = 0
     seen: int = 0
     faults: int = 0
     leaks: int = 0
@@ -60,16 +45,16 @@ class PupilState(msgspec.Struct):
 
 
 class Pupil:
-    """A learner under a name. A failed update is undone: back to the last copy, and forward again to just before the
-    example that failed. Learners are deterministic, so that is the state in which it began, and which copy it started
-    from cannot be told."""
+    """A learner that plays a part under a name. A failed update is undone: back to the last copy, and forward again to
+    just before the example that failed. Learners are deterministic, so that is the state in which it began, and which
+    copy it started from cannot be told."""
 
-    def __init__(self, name: str, spec: LearnerSpec, task: Task, seed: int) -> None:
+    def __init__(self, name: str, origin: str, spec: LearnerSpec, task: Task, seed: int) -> None:
         self.name = name
         self._spec = spec
         self._task: Task = task
         self._seed = seed
-        self.kept = PupilKept(metrics=Metrics(task))
+        self.kept = PupilKept(metrics=Metrics(task), origin=origin)
         self.learner: Learner = self._made()
         self._copy = self.learner.snapshot()
         self._since: list[Item] = []
@@ -77,14 +62,25 @@ class Pupil:
     def _made(self) -> Learner:
         return registry.make(self._spec.path, self._spec.parameters, self._task, self._seed)
 
-    def judge(self, item: Item, said: Said | None) -> None:
+    @property
+    def origin(self) -> str:
+        return self.kept.origin
+
+    def play(self, part: str, version: int) -> None:
+        """Take a part from this version on."""
+        self.name, self.kept.since = part, version
+
+    def judge(self, item: Item, said: Said | None) -> Said | None:
         """The prequential score: what it said of the example when it was asked, or, if it was not, what it says now,
-        before it learns it."""
+        before it learns it. None if it has no answer."""
         self.kept.seen += 1
         try:
-            self.kept.metrics.take(said or self.learner.predict(item.x), item.y)
+            answer = said or self.learner.predict(item.x)
+            self.kept.metrics.take(answer, item.y)
         except Exception:  # a model of any kind stands behind this; learning the example will say what is wrong
             self.kept.faults += 1
+            return None
+        return answer
 
     def learn(self, item: Item) -> str | None:
         """Take one example in; on failure undo it, and return the reason."""
@@ -111,6 +107,17 @@ class Pupil:
         self._since.clear()
         return self._copy
 
+    def go_back(self, state: bytes) -> None:
+        """Be what an earlier snapshot was."""
+        self.learner.restore(state)
+        self.remember()
+
+    def twin(self, state: bytes) -> Learner:
+        """Another learner like this one, as it was at a snapshot."""
+        made = self._made()
+        made.restore(state)
+        return made
+
     def start_over(self) -> None:
         self.learner = self._made()
         self.remember()
@@ -132,9 +139,7 @@ class Pupil:
         return PupilState(self._spec.path, self._spec.parameters, self.remember(), self.kept)
 
     def restore(self, state: PupilState) -> None:
-        """A learner that the configuration has changed starts untrained. Raises SnapshotError."""
-        if (state.path, state.parameters) != (self._spec.path, self._spec.parameters):
-            return
+        """Raises SnapshotError."""
         self.learner.restore(state.learner)
         self._copy = state.learner
         self._since.clear()
@@ -143,6 +148,7 @@ class Pupil:
     def figures(self, version: str) -> dict[str, Any]:
         kept = self.kept
         return {
+            "origin": kept.origin,
             "version": version,
             "updates": self.learner.updates,
             "seen": kept.seen,

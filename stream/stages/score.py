@@ -7,21 +7,28 @@ asks the live learners, which stand at the same place of the log. Refuses to kno
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import msgspec
 
-from learners import registry, snapshots
+from learners import assignment, registry, snapshots
+from learners.assignment import Routing
 from learners.contract import Said
 from stream import codec, config
 from stream.contract import PREDICTIONS, REQUESTS, Batch, Chunk, Output, Record
 from stream.errors import InputFault, StateError
-from stream.events import Heartbeat, ModelSnapshot, Prediction, Request, Role
+from stream.events import Heartbeat, ModelSnapshot, Prediction, Request, Role, Traffic
 from stream.joining.letters import dead_letter
-from stream.stages.learn import BASELINE, CHAMPION, Served, specs
+from stream.stages.roster import CHAMPION, PREVIOUS, RIVAL, Served, specs
 
-Serving = Callable[[str], Mapping[str, Served]]
+
+class Live(Protocol):
+    """The learn stage, where it is the same process at the same place of the log."""
+
+    def served(self, model: str) -> Mapping[str, Served]: ...
+
+    def routing(self, model: str) -> Routing | None: ...
 
 
 class _Held(msgspec.Struct):
@@ -33,34 +40,37 @@ class _Held(msgspec.Struct):
 
 
 class _State(msgspec.Struct):
-    format: int = 1
+    format: int = 2
     held: dict[str, dict[str, _Held]] = {}
+    traffic: dict[str, Traffic] = {}
     requests: int = 0
     predictions: int = 0
     rejected: int = 0
     loaded: int = 0
     refused: int = 0
     shadow_faults: int = 0
+    canaries: int = 0
+    canary_faults: int = 0
 
 
 class Score:
-    """One shard of the stage. `served` gives the live learners of a model; without it, `keys` open the snapshots.
+    """One shard of the stage. `live` gives the live learners of a model; without it, `keys` open the snapshots.
 
     A model without a snapshot is served by the untrained learner of its configuration, version "0".
     """
 
     def __init__(
-        self, config: config.Config, shard: int, shards: int, served: Serving | None, keys: Mapping[str, bytes]
+        self, config: config.Config, shard: int, shards: int, live: Live | None, keys: Mapping[str, bytes]
     ) -> None:
         self._config = config
-        self._live = served
+        self._live = live
         self._keys = keys
         self._state = _State()
         self._learners: dict[str, dict[str, Served]] = {}
         self._models = {
             name: specs(model) for name, model in config.models.items() if model.learn and model.learn.policy != "off"
         }
-        if served is None:
+        if live is None:
             for model in self._models:
                 self._learners[model] = {name: self._untrained(model, name) for name in self._models[model]}
 
@@ -83,11 +93,12 @@ class Score:
             return
         if request.model not in self._models:
             raise InputFault("model", f"no model {request.model!r} that learns; add it under models, with learn")
-        learners = self._learners[request.model] if self._live is None else self._live(request.model)
+        learners, routing = self._asked(request.model)
         key = request.prediction_id
-        predictions = [Output(PREDICTIONS, key, _ask(request, CHAMPION, "champion", learners[CHAMPION]))]
+        answer = self._answer(request, learners, routing)
+        predictions = [Output(PREDICTIONS, key, answer)]
         for name, served in learners.items():
-            if name != CHAMPION:
+            if name != answer.learner:
                 try:
                     predictions.append(Output(PREDICTIONS, key, _ask(request, name, "shadow", served)))
                 except InputFault:
@@ -96,12 +107,46 @@ class Score:
         self._state.predictions += len(predictions)
         out += predictions
 
+    def _asked(self, model: str) -> tuple[Mapping[str, Served], Routing | None]:
+        """Who is to answer of a model, and which of them is served to whom."""
+        if self._live is not None:
+            return self._live.served(model), self._live.routing(model)
+        learners, traffic = self._learners[model], self._state.traffic.get(model)
+        if traffic is None:
+            return learners, None
+        return {name: learners[name] for name in traffic.learners if name in learners}, traffic.routing
+
+    def _answer(self, request: Request, learners: Mapping[str, Served], routing: Routing | None) -> Prediction:
+        """What is served. Where the arm of this request cannot answer, the champion does, and the propensity is not
+        told: it is no longer known."""
+        if routing is None:
+            return _ask(request, CHAMPION, "champion", learners[CHAMPION])
+        arm, propensity = assignment.assign(
+            routing, assignment.key_of(routing, request.prediction_id, request.tags | request.features)
+        )
+        if arm != CHAMPION:
+            try:
+                answer = _ask(request, arm, "canary", learners[arm])
+            except (InputFault, KeyError):
+                self._state.canary_faults += 1
+                return _ask(request, CHAMPION, "champion", learners[CHAMPION])
+            self._state.canaries += 1
+        else:
+            answer = _ask(request, CHAMPION, "champion", learners[CHAMPION])
+        answer.propensity = propensity
+        return answer
+
     def _snapshot(self, chunk: Chunk, record: Record, out: list[Output]) -> None:
         """A snapshot that cannot be trusted is refused with its reason; the one before it goes on serving."""
         try:
-            event = codec.decode(ModelSnapshot, record.value)
-            if event.model not in self._models or event.learner not in self._models[event.model]:
+            event = codec.decode_either(ModelSnapshot, Traffic, record.value)
+            if event.model not in self._models:
                 return  # of another configuration: not ours to judge
+            if isinstance(event, Traffic):
+                self._state.traffic[event.model] = event
+                return
+            if event.learner not in {*self._models[event.model], PREVIOUS, RIVAL}:
+                return
             served = self._open(event.model, event.learner, event.envelope)
             if (served.version, served.learner.updates) != (event.version, event.updates):
                 raise snapshots.SnapshotError("the event and its envelope name different versions")
@@ -119,9 +164,10 @@ class Score:
         header = opened.header
         if (header.model, header.learner) != (model, name):
             raise snapshots.SnapshotError(f"the envelope is of {header.model}/{header.learner}, not of {model}/{name}")
-        spec = self._models[model][name]
-        if (header.path, header.parameters) != (spec.path, spec.parameters):
-            raise snapshots.SnapshotError(f"the snapshot is of {header.path}, the configuration says {spec.path}")
+        known = self._models[model].values()
+        if not any((header.path, header.parameters) == (spec.path, spec.parameters) for spec in known):
+            paths = ", ".join(spec.path for spec in known)
+            raise snapshots.SnapshotError(f"the snapshot is of {header.path}, the configuration knows {paths}")
         return Served(snapshots.load(opened), header.version)
 
     def _untrained(self, model: str, name: str) -> Served:
@@ -135,14 +181,14 @@ class Score:
     def restore(self, state: bytes) -> None:
         """Loads the held snapshots again, verified again. Raises StateError."""
         read: _State = codec.unpack(_State, state)
-        if read.format != 1:
-            raise StateError(f"state of score has format {read.format}; this version reads format 1")
+        if read.format != 2:
+            raise StateError(f"state of score has format {read.format}; this version reads format 2")
         self._state = read
         if self._live is not None:
             return
         for model, held in read.held.items():
             for name, one in held.items():
-                if name in self._models.get(model, {}):
+                if model in self._models and name in {*self._models[model], PREVIOUS, RIVAL}:
                     try:
                         self._learners[model][name] = self._open(model, name, one.envelope)
                     except snapshots.SnapshotError as error:
@@ -155,7 +201,8 @@ class Score:
             for model, held in s.held.items()
         }
         return {"requests": s.requests, "predictions": s.predictions, "rejected": s.rejected, "loaded": s.loaded,
-                "refused": s.refused, "shadow_faults": s.shadow_faults, "models": serving}  # fmt: skip
+                "refused": s.refused, "shadow_faults": s.shadow_faults, "canaries": s.canaries,
+                "canary_faults": s.canary_faults, "models": serving}  # fmt: skip
 
 
 def _ask(request: Request, name: str, role: Role, served: Served) -> Prediction:
@@ -170,14 +217,14 @@ def _ask(request: Request, name: str, role: Role, served: Served) -> Prediction:
         prediction_id=request.prediction_id,
         model=request.model,
         event_time=request.event_time,
-        features=request.features if role == "champion" else {},
+        features={} if role == "shadow" else request.features,
         prediction=said.prediction,
         model_version=served.version,
         learner=name,
         role=role,
         score=said.score,
         probabilities=said.probabilities,
-        tags=request.tags if role == "champion" else {},
+        tags={} if role == "shadow" else request.tags,
         model_updates=served.learner.updates,
     )
 
@@ -185,6 +232,3 @@ def _ask(request: Request, name: str, role: Role, served: Served) -> Prediction:
 def _is_sound(said: Said) -> bool:
     answer = said.prediction
     return (said.score is None or math.isfinite(said.score)) and (type(answer) is not float or math.isfinite(answer))
-
-
-__all__ = ["BASELINE", "CHAMPION", "Score", "Served"]

@@ -181,7 +181,7 @@ def _learns(model: Model, sample: Sample | None) -> str:
         text += f", challengers {', '.join(learn.challengers)} in shadow"
     if sample is not None and sample.rows:
         text += f"; the champion takes about {_cost_ms(model, sample):.2g} ms an event here"
-    if learn.pause_on_data_quality:
+    if learn.respond.data_quality == "pause":
         text += "; pauses while a data-quality alert is firing"
     return text
 
