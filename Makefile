@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 FROUROS := build/frouros
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint types setup bench-throughput bench-detection lock clean need-kafka
+.PHONY: help demo demo-kafka test lint types setup bench-throughput bench-detection bench-learning lock clean need-kafka
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ bench-throughput: setup need-kafka ## a million events: replay and Kafka beside 
 
 bench-detection: setup $(FROUROS) ## false alarms and delays beside River, Frouros, KS and PSI; build/detection.json (BENCH_ARGS=--quick)
 	@PYTHONPATH=$(FROUROS) OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.detection --out build/detection.json $(BENCH_ARGS)
+
+bench-learning: setup ## accuracy, trials, bandits, attacks, freshness beside single River models; build/learning.json (BENCH_ARGS=--quick)
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.learning --out build/learning.json $(BENCH_ARGS)
 
 # Frouros pins a NumPy older than River needs, but works with newer ones: it goes into a folder of its own, unpinned.
 $(FROUROS): $(VENV)/installed

@@ -90,6 +90,9 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     horizon: Duration = Duration(604_800.0)
     early: Duration = Duration(86_400.0)
     implicit: Implicit | None = None
+    annotators: Literal["majority", "weighted", "dawid_skene"] | None = None
+    """Several people may label the same prediction: how it is settled which label stands (`learners.annotators`).
+    Without it the newest label stands, whoever says it."""
 
 
 class Fairness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -240,6 +243,8 @@ def _cross_check(config: Config, faults: list[str]) -> None:
         implicit = model.labels.implicit
         if implicit and implicit.after > model.labels.horizon:
             faults.append(f"{at}.labels.implicit.after: must not exceed labels.horizon")
+        if model.labels.annotators == "dawid_skene" and model.task == "regression":
+            faults.append(f"{at}.labels.annotators: dawid_skene needs classes; write weighted (a weighted median)")
         if model.fairness and model.task != "binary":
             faults.append(f"{at}.fairness: groups are compared by rates of a binary task, and this is {model.task}")
         if model.fairness and not (model.fairness.groups and 0 <= model.fairness.gap <= 0.9):

@@ -34,6 +34,9 @@ EARLY_LABELS_MAX: Final = 500_000
 EXPIRED_IDS_MAX: Final = 500_000
 """Expired predictions of one shard whose ids are kept, so that a label that comes after all is counted as late."""
 
+VOTES_MAX: Final = 32
+"""Annotators of one prediction; the labels of further ones are rejected."""
+
 SHADOWS_MAX: Final = 32
 """Shadows that may say something of one prediction."""
 

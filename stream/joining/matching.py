@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, TypeAlias, TypeVar, cast
 
+from learners.annotators import Annotators
 from stream import limits
 from stream.events import Class, Label, Prediction, Vote
 from stream.joining.pending import Entry, Known, Said, Shadow
@@ -74,6 +75,10 @@ class Matcher:
         """The newest order that was settled."""
         self.stale = 0
         """Items of the agenda that have been placed since and only wait to be dropped."""
+        self.panels = {
+            name: Annotators(rule.task, rule.annotators) for name, rule in rules.items() if rule.annotators is not None
+        }
+        """Of the models whose predictions several people label."""
         self.evicted: list[Entry] = []
         """Predictions without a label that a bound has just pushed out; the stage takes them at once."""
 

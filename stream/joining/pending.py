@@ -6,6 +6,7 @@ import math
 
 import msgspec
 
+from learners.annotators import Taken
 from stream.events import Class, Label, Prediction, Vote
 
 
@@ -39,6 +40,8 @@ class Entry(msgspec.Struct, gc=False):
     implicit: bool = False
     evicted: bool = False
     votes: list[Said] | None = None
+    taken: Taken | None = None
+    """What annotators have said of it, where several may."""
 
 
 class Known(msgspec.Struct, gc=False):
@@ -83,3 +86,5 @@ class MatcherState(msgspec.Struct):
     expired: dict[str, tuple[str, float, float, int]]
     settled: float
     ids_not_kept: int
+    panels: dict[str, bytes] = {}
+    """What is known of the annotators, by model."""

@@ -28,6 +28,7 @@ def at_rest(matcher: Matcher) -> MatcherState:
         expired=matcher.expired,
         settled=matcher.settled,
         ids_not_kept=matcher.ids_not_kept,
+        panels={name: panel.snapshot() for name, panel in matcher.panels.items()},
     )
 
 
@@ -60,6 +61,9 @@ def restore(matcher: Matcher, state: MatcherState) -> None:
     matcher.expired = state.expired
     matcher.settled = state.settled
     matcher.ids_not_kept = state.ids_not_kept
+    for name, panel in matcher.panels.items():
+        if name in state.panels:
+            panel.restore(state.panels[name])
 
 
 def _index(matcher: Matcher, entry: Entry) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from stream.config import Model
+from stream.config import Model, Task
 from stream.errors import ConfigError
 from stream.events import Class
 
@@ -29,7 +30,7 @@ class Rules:
 
     index: int
     name: str
-    task: str
+    task: Task
     positive: Class
     positive_text: str
     horizon_s: float
@@ -40,6 +41,7 @@ class Rules:
     flush_s: float
     slices: tuple[str, ...]
     examples: bool
+    annotators: Literal["majority", "weighted", "dawid_skene"] | None = None
 
     @classmethod
     def of(cls, index: int, name: str, model: Model) -> Rules:
@@ -62,6 +64,7 @@ class Rules:
             flush_s=flush_s,
             slices=tuple(dict.fromkeys(name for entry in model.sliced for name in entry)),
             examples=model.examples,
+            annotators=model.labels.annotators,
         )
         try:
             return replace(made, implicit_value=made.read(made.implicit_label))
@@ -71,7 +74,7 @@ class Rules:
     def read(self, value: Class) -> Class:
         """A label or prediction as this task counts it. Raises ValueError, with a reason for people, where it cannot.
 
-        >>> from stream.config import Model
+        >>> from stream.config import Model, Task
         >>> Rules.of(0, "m", Model(task="binary", positive="late")).read("late")
         1.0
         >>> Rules.of(0, "m", Model(task="binary")).read("1"), Rules.of(0, "m", Model(task="binary")).read(True)

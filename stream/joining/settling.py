@@ -1,8 +1,9 @@
 """What becomes of predictions and labels, in the order of the agenda. Refuses to know how it is told to others.
 
-A prediction has at most one label that stands: the newest, whoever says it. An equal one that follows is a duplicate;
-another one supersedes it and is a new revision of the example; a retraction takes it back, after which the prediction
-is pending again and expires if nothing follows. Nothing is sent for a retraction itself.
+A prediction has at most one label that stands: the newest, whoever says it, or what its annotators agree on. An equal
+one that follows is a duplicate (as is one that is outvoted); another one supersedes it and is a new revision of the
+example; a retraction takes it back, after which the prediction is pending again and expires if nothing follows. Nothing
+is sent for a retraction itself.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Final, cast
 
 import msgspec
 
+from learners.annotators import Annotators, Resolved
 from stream import limits
 from stream.events import CORRECTED, EXPIRED, IMPLIED, LABELLED, Class
 from stream.joining.matching import EXPIRE, IMPLICIT, LABEL, MARK, ORPHAN, Matcher
+from stream.joining.panel import has_voted, hear, unhear
 from stream.joining.pending import Entry, Known, Shadow
 
 MARKED: Final = 4
@@ -38,6 +41,9 @@ class Fate(msgspec.Struct, gc=False):
     revision: int = 0
     model: int = 0
     reason: str = ""
+    label: Class | None = None
+    weight: float | None = None
+    """Of an event that several people label: the label that stands, and the belief in it."""
 
 
 def settle(matcher: Matcher, through: float) -> list[Fate]:
@@ -69,16 +75,23 @@ def _label(matcher: Matcher, order: float, entry: Entry, known: Known) -> Fate |
     ledger, label = matcher.ledger, known.label
     labels, predictions = ledger.labels, ledger.predictions
     labels.waiting -= 1
+    rules = matcher.rules[entry.prediction.model]
+    panel = matcher.panels.get(rules.name)
     if label.retracted:
+        if panel is not None:
+            return _unhear(matcher, order, entry, known, panel)
         _retract(matcher, entry, known)
         return None
-    rules = matcher.rules[entry.prediction.model]
     try:
         value = rules.read(label.label)
     except ValueError as error:
-        labels.rejected += 1
-        ledger.reject("label")
-        return Fate(REFUSED, order, entry, known, reason=str(error))
+        return _refuse(matcher, order, entry, known, "label", str(error))
+    resolved: Resolved | None = None
+    if panel is not None:
+        resolved = hear(panel, entry, known, value)
+        if resolved is None:
+            return _refuse(matcher, order, entry, known, "annotators", f"it has {limits.VOTES_MAX} annotators already")
+        value = resolved.label
     if not entry.stands:
         predictions.pending -= 1
         predictions.joined += 1
@@ -93,7 +106,22 @@ def _label(matcher: Matcher, order: float, entry: Entry, known: Known) -> Fate |
     labels.joined += 1
     if entry.revision >= 0:
         labels.corrected += 1
-    return _revise(entry, order, label.label, label.label_source, value, known)
+    if resolved is None:
+        return _revise(entry, order, label.label, label.label_source, value, known)
+    return _resolve(entry, order, resolved, known)
+
+
+def _refuse(matcher: Matcher, order: float, entry: Entry, known: Known, code: str, reason: str) -> Fate:
+    matcher.ledger.labels.rejected += 1
+    matcher.ledger.reject(code)
+    return Fate(REFUSED, order, entry, known, reason=reason)
+
+
+def _resolve(entry: Entry, order: float, resolved: Resolved, known: Known) -> Fate:
+    """What the annotators agree on, with the belief in it."""
+    fate = _revise(entry, order, resolved.label, known.label.label_source, resolved.label, known)
+    fate.label, fate.weight = resolved.label, resolved.share
+    return fate
 
 
 def _revise(entry: Entry, order: float, label: Class, source: str, value: Class, known: Known | None) -> Fate:
@@ -106,6 +134,26 @@ def _revise(entry: Entry, order: float, label: Class, source: str, value: Class,
     entry.implicit = known is None
     kind = IMPLIED if known is None else CORRECTED if revision else LABELLED
     return Fate(kind, order, entry, known, value, previous, revision)
+
+
+def _unhear(matcher: Matcher, order: float, entry: Entry, known: Known, panel: Annotators) -> Fate | None:
+    """Take one annotator's vote back: what the others say stands, or nothing if there are none."""
+    labels, predictions = matcher.ledger.labels, matcher.ledger.predictions
+    labels.retracted += 1
+    if not has_voted(entry, known):
+        return None
+    resolved = unhear(panel, entry, known)
+    if resolved is None:
+        entry.stands = False
+        labels.joined -= 1
+        labels.superseded += 1
+        predictions.joined -= 1
+        predictions.pending += 1
+        return None
+    if resolved.label == entry.label:
+        return None
+    labels.corrected += 1  # one of the labels that had been outvoted stands now
+    return _resolve(entry, order, resolved, known)
 
 
 def _retract(matcher: Matcher, entry: Entry, known: Known) -> None:

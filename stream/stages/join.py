@@ -331,6 +331,7 @@ class Join:
             "delay_median_s": rows.delays.median(),
             "lists_left_out": rows.lists_left_out,
             "names_left_out": rows.names_left_out,
+            **({"annotators": self.matcher.panels[name].figures()} if name in self.matcher.panels else {}),
         }
 
 
@@ -340,7 +341,8 @@ def example(fate: Fate, entry: Entry, rules: Rules, votes: list[Vote], delay_s: 
     if known is None:
         label, source, label_time = rules.implicit_label, IMPLICIT_SOURCE, entry.at + delay_s
     else:
-        label, source, label_time = known.label.label, known.label.label_source, known.at
+        label = known.label.label if fate.label is None else fate.label
+        source, label_time = known.label.label_source, known.at
     made = Example(
         prediction=entry.prediction,
         label=label,
@@ -354,8 +356,9 @@ def example(fate: Fate, entry: Entry, rules: Rules, votes: list[Vote], delay_s: 
         label_source=source,
     )
     if known is not None:
-        if known.label.confidence is not None:
-            made.weight = known.label.confidence
+        weight = fate.weight if fate.label is not None else known.label.confidence
+        if weight is not None:
+            made.weight = weight
         if known.label.values:
             made.values = known.label.values
     return made
