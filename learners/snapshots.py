@@ -97,6 +97,11 @@ def open_sealed(envelope: bytes, keys: Mapping[str, bytes]) -> Opened:
     return _read(body)
 
 
+def key_id_of(envelope: bytes) -> str:
+    """The name of the key that an envelope claims to be signed with; only its signature says whether it is."""
+    return envelope[5 : 5 + envelope[4]].decode("utf-8", "replace") if len(envelope) > 5 else ""
+
+
 def load(opened: Opened) -> Learner:
     """The learner of an envelope, made as its header says. Raises SnapshotError."""
     header = opened.header

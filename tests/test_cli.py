@@ -221,6 +221,7 @@ def test_a_replay_leaves_signed_snapshots_that_two_lines_load(
     assert (code, learning["updates"]["m"]["champion"], learning["snapshots"]["m"]["champion"]) == (0, 400, 1)
     file = folder / "kept" / "m-champion.snapshot"
     model = tidegate.load_snapshot(file, key.encode(), secrets_from({"TIDEGATE_SNAPSHOT_KEY": key}).key_id)
+    assert tidegate.load_snapshot(file, key.encode()).digest() == model.digest(), "the name of the key need not be told"
     assert (model.updates, model.predict({"x": 1.0}).prediction) == (400, 0)
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiokafka.errors import ProducerFenced
+from click.testing import CliRunner
 
 from stream import codec
 from stream.config import Kafka
 from stream.contract import (
     DEAD_LETTERS,
+    DECISIONS,
     EXAMPLES,
     JOURNAL,
     LABELS,
@@ -25,7 +27,7 @@ from stream.contract import (
     WINDOWS,
 )
 from stream.errors import ConfigError, TidegateError
-from stream.events import DeadLetter, Label, Prediction, Request
+from stream.events import DeadLetter, Decision, Label, Prediction, Request
 from stream.joining.partition import partition_of
 from stream.runtime.kafka import broker as brokers
 from stream.runtime.kafka import topics
@@ -36,6 +38,7 @@ from stream.runtime.kafka.produce import Producer
 from stream.runtime.kafka.tail import tail
 from stream.runtime.kafka.writer import FencedError, Writer
 from stream.runtime.shard import Encoded
+from stream.surface import cli
 from tests.kafka_support import KEY, MODELS, Cluster
 
 ROWS = 600
@@ -151,6 +154,43 @@ def test_requests_are_answered_and_what_was_learned_is_served(broker: Broker, tm
         assert worker.stop() == 0, worker.said
     finally:
         cluster.end()
+
+
+@pytest.mark.kafka
+def test_a_challenger_promoted_from_the_command_line_serves_and_is_rolled_back(broker: Broker, tmp_path: Path) -> None:
+    """F31, F41: through topics, snapshots and decisions."""
+    models = LEARNING.replace("publish: 20", "publish: 20, challengers: {latest: last}")
+    cluster = Cluster(broker.bootstrap, tmp_path, models, "promoting", partitions=2)
+    asked = 100
+    decisions: list[Decision] = []
+
+    def served_at(version: str) -> bool:
+        """Ask once more; whether a champion of this version has answered."""
+        nonlocal asked
+        ask(cluster, asked, asked + 1)
+        asked += 1
+        said = [codec.decode(Prediction, value) for value in cluster.values(PREDICTIONS) if b"heartbeat" not in value]
+        return any(p.learner == "champion" and p.model_version == version for p in said)
+
+    def order(action: str, *more: str) -> None:
+        arguments = ["command", action, "--config", str(cluster.path), "--model", "m", "--by", "ann", *more]
+        done = CliRunner().invoke(cli.cli, arguments, catch_exceptions=False)
+        assert done.exit_code == 0 and f"sent {action} of m" in done.output
+
+    try:
+        worker = cluster.start()
+        ask(cluster, 0, asked)
+        cluster.wait("a snapshot", lambda: cluster.count(SNAPSHOTS) > 0)
+        order("promote", "--learner", "latest")
+        cluster.wait("an answer of the promoted one", lambda: served_at("2"))
+        order("rollback")
+        cluster.wait("an answer of the one before", lambda: served_at("3"))
+        decisions += [codec.decode(Decision, value) for value in cluster.values(DECISIONS)]
+        assert worker.stop() == 0, worker.said
+    finally:
+        cluster.end()
+    told = [(d.action, d.before["origin"], d.after["origin"], d.why["issued_by"]) for d in decisions]
+    assert told == [("promote", "champion", "latest", "ann"), ("rollback", "latest", "champion", "ann")]
 
 
 def ask(cluster: Cluster, first: int, last: int) -> None:
