@@ -1,188 +1,254 @@
-"""The ready default: linear models at several step sizes and a Hoeffding tree, weighed by their losses.
+"""The ready default: linear models and hinges at several step sizes, trees and neighbours, weighed by their mistakes.
 
 No single model is best on every stream, and which one is depends on how late the labels are; a mixture is about as good
-as the best of its experts in hindsight. Owns the weights. Refuses to know features (`learners.linear`).
+as the best of its experts in hindsight. Owns who the experts are, and what they said when they were asked. Refuses to
+know features (`learners.linear`) and how losses move weights (`learners.mixture`).
 """
 
 from __future__ import annotations
 
 import math
 from operator import mul
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final
 
 import numpy as np
-from river import tree
 
-from learners import state
 from learners.contract import FeatureDict, Label, Said
 from learners.features import present
-from learners.linear import Array, Linear
+from learners.hinges import Hinges
+from learners.linear import Array, Linear, Prepared
 from learners.metrics import Task
+from learners.mixture import VIEWS, Mixture
+from learners.neighbours import Neighbours
 from learners.state import Keeps
+from learners.trees import Bare, Shares, Trees
 
 STEPS: Final = (0.003, 0.01, 0.1, 1.0)
-"""Measured on six streams: each step size is the best one somewhere, 1.0 for prompt labels, 0.003 for late ones."""
+"""Measured on thirteen streams: each is the best one somewhere, 1.0 for prompt labels, 0.003 for late ones."""
 
-RATE: Final = 1.0
-"""Brier loss is exp-concave at rate 1 (Vovk 1990): the mixture's regret against the best expert does not grow."""
+HINGE_STEPS: Final = (0.03, 0.3, 3.0)
+"""Larger than those of the linear models: they are divided by the length of the hidden layer."""
 
-SHARE: Final = 1e-3
-"""Share of the weight that is handed back to all: how fast a neglected expert can return."""
-
-TREE_DEPTH_MAX: Final = 12
-"""Bounds the tree: River's own bound in bytes measures objects, which a restored copy holds in other sizes."""
-
-LAG_MIN: Final = 32
+LAG_MIN: Final = 32.0
 """A shorter lag is judged as none: what the experts say now is what they said then, nearly."""
 
-COPY_PER_LEAF: Final = 50
-"""Examples between two frozen copies of the tree, for each of its leaves: copying costs about 0.2 ms a leaf."""
+LAG_MEMORY: Final = 256
+"""Examples over which the usual lag is averaged: labels are late by different amounts, and copies are for all."""
+
+AGES: Final = (0.5, 0.1)
+"""Of the lag, or of the labels so far: how old the copies are that are asked, one for each view of the mixture. A copy
+of the full age tells of a drift as late again as its labels came, so that what is best since is known two lags after:
+up to ten points behind the best expert. One that is hardly old favours those that follow the last labels: two to six
+points behind. Half of the weight to each view is never more than one behind, at labels up to 1,000 late."""
+
+COPY_EVERY_MIN: Final = 25
+"""Examples between two copies: a copy costs as much as two examples."""
 
 
-class _Frozen(NamedTuple):
-    """The experts as they were after so many updates. A tree in thousands of leaves changes slowly and is costly to
-    copy, so it may be older than the linear models beside it."""
+class _Panel:
+    """The experts at one moment; a frozen one answers as they did then, and does not learn."""
 
-    at: int
-    linear: Linear
-    tree: Any
-    tree_at: int
+    def __init__(
+        self, linear: Linear, hinges: Hinges, trees: Trees | Bare | None, near: Neighbours | None, at: int
+    ) -> None:
+        self.linear, self.hinges, self.trees, self.near, self.at = linear, hinges, trees, near, at
+
+    def frozen(self, at: int) -> _Panel:
+        trees = None if self.trees is None else self.trees.frozen()  # type: ignore[union-attr]
+        near = None if self.near is None else self.near.frozen()
+        return _Panel(self.linear.frozen(), self.hinges.frozen(), trees, near, at)
+
+    def answers(self, x: dict[str, Any]) -> Array:
+        """(experts,) probabilities of 1 or numbers, or (experts, classes) probabilities."""
+        linear = self.linear
+        prepared = linear.prepare(x)
+        raw = self.hinges.raw(self.hinges.hidden(prepared))
+        if linear.task == "multiclass":
+            rows = [linear.answers(prepared), linear.said(raw), self._counted(x), self._shares_near(prepared)]
+            return np.concatenate([row for row in rows if len(row)])
+        numbers = [*linear.answers(prepared), *linear.said(raw)]
+        if linear.task == "binary" and self.trees is not None:
+            numbers += [_share_of_one(counts) for counts in self.trees.shares(x)]
+        if self.near is not None:
+            near = self.near.near(prepared)
+            if linear.task == "binary":
+                numbers.append((float(near.sum()) + 0.5) / (len(near) + 1.0))
+            else:
+                numbers.append(float(near.mean()) if len(near) else linear.label_scale[1])
+        return np.array(numbers)
+
+    def _counted(self, x: dict[str, Any]) -> list[list[float]]:
+        if self.trees is None:
+            return []
+        classes = self.linear.classes
+        return [_normalised([counts.get(y, 0.0) for y in classes]) for counts in self.trees.shares(x)]
+
+    def _shares_near(self, x: Prepared) -> list[list[float]]:
+        if self.near is None:
+            return []
+        counts = np.bincount(self.near.near(x).astype(np.int64), minlength=len(self.linear.classes))
+        return [_normalised((counts + 1.0 / len(counts)).tolist())]
+
+    def learn(self, x: dict[str, Any], y: Label, weight: float) -> None:
+        linear = self.linear
+        prepared = linear.learn(x, y, weight)
+        hidden = self.hinges.hidden(prepared)
+        self.hinges.learn(hidden, linear.slope(self.hinges.raw(hidden), y, weight))
+        if self.trees is not None:
+            self.trees.learn(x, y, weight)  # type: ignore[union-attr]
+        if self.near is not None:
+            self.near.learn(prepared, float(linear.classes.index(y) if linear.task == "multiclass" else y))
+
+    def state(self) -> Any:
+        return self.linear.__dict__, self.hinges.weights, self._trees_state(), self._near_state(), self.at
+
+    def _near_state(self) -> Any:
+        return None if self.near is None else self.near.__dict__
+
+    def _trees_state(self) -> Any:
+        return None if self.trees is None else dict(self.trees.__dict__)
 
 
 class Experts(Keeps):
-    """Fixed-share mixture (Herbster and Warmuth 1998) of `Linear` columns and, but for regression, a Hoeffding tree.
+    """A two-level mixture of `Linear` and `Hinges` columns, nearest neighbours and, but for regression, two Hoeffding
+    trees. Without `tree` or `neighbours` an example costs about a third less each.
 
-    Without the `tree` an example costs about half as much.
-
-    `learn` weighs each expert by the Brier loss of what it said of the example when it was asked, `lag` updates ago:
-    where labels are late, an expert that follows the last labels closely looks best now and was worst then. Its past is
-    asked of a frozen copy that is between one and two lags old.
+    `learn` judges each expert by what it would have said of the example a while before: where labels are late, an
+    expert that follows the last labels closely looks best now and was worst when it was asked. Its past is asked of
+    frozen copies, whose age goes by how late labels usually are (`lag`), or by how many labels there are so far.
     """
 
     def __init__(
         self,
         task: Task,
         steps: tuple[float, ...] | list[float] = STEPS,
-        rate: float = RATE,
-        share: float = SHARE,
+        hinge_steps: tuple[float, ...] | list[float] = HINGE_STEPS,
         tree: bool = True,
+        neighbours: bool = True,
     ) -> None:
-        if not steps or not all(step > 0 for step in steps) or rate <= 0 or not 0 <= share < 1:
-            raise ValueError("experts: steps and rate must be positive, share at least 0 and less than 1")
+        if not steps or not hinge_steps or not all(step > 0 for step in (*steps, *hinge_steps)):
+            raise ValueError("experts: steps and hinge_steps must be lists of positive numbers, at least one in each")
         self.task: Task = task
-        self.rate = float(rate)
-        self.share = float(share)
         self.updates = 0
-        self.linear = Linear(task, tuple(float(step) for step in steps))
-        self.tree = _tree() if tree and task != "regression" else None
-        experts = len(steps) + (self.tree is not None)
-        self.mix = [1.0 / experts] * experts
-        self.past: list[_Frozen] = []
-        """At most two: the one that is asked, and a younger one that will be."""
+        self.lag = 0.0
+        trees = Trees() if tree and task != "regression" else None
+        near = Neighbours() if neighbours else None
+        linear = Linear(task, tuple(float(step) for step in steps))
+        self.now = _Panel(linear, Hinges(tuple(float(step) for step in hinge_steps)), trees, near, 0)
+        self.names = [f"linear {step:g}" for step in steps] + [f"hinges {step:g}" for step in hinge_steps]
+        self.names += (["tree", "recent tree"] if trees else []) + (["neighbours"] if neighbours else [])
+        self.mixture = Mixture(task, len(self.names))
+        self.past: list[_Panel] = []
+        """Frozen copies, the eldest first: that one is asked, and a younger one."""
+        self._asked: tuple[int, FeatureDict, Array] | None = None
+        """The last answers: a prompt label asks for them again. No state: it changes no answer."""
 
     def predict(self, x: FeatureDict) -> Said:
-        x = present(x)
+        if self.task == "multiclass" and not self.now.linear.classes:
+            return Said("", None)
+        answers, weights = self.answers(x), self.mixture.weights
         if self.task == "multiclass":
-            return self._said_of_classes(self._shares(self.linear, self.tree, x))
-        mixed = math.fsum(map(mul, self.mix, self._numbers(self.linear, self.tree, x)))
-        return Said(mixed) if self.task == "regression" else Said(int(mixed >= 0.5), mixed)
+            return self._said_of_classes((weights[:, None] * answers).sum(axis=0).tolist())
+        mixed = math.fsum(map(mul, weights.tolist(), answers.tolist()))
+        return Said(mixed) if self.task == "regression" else Said(int(mixed > 0.5), mixed)
+
+    def answers(self, x: FeatureDict) -> Array:
+        """What each of `names` says: (experts,) probabilities of 1 or numbers, or (experts, classes) probabilities."""
+        asked = self._asked
+        if asked is not None and asked[0] == self.updates and (asked[1] is x or asked[1] == x):
+            return asked[2]
+        found = self.now.answers(present(x))
+        self._asked = (self.updates, dict(x), found)
+        return found
+
+    def right(self, x: FeatureDict, y: Label) -> Array:
+        """Of each of `names` whether its answer is right, 1 or 0; for classes. What a benchmark asks."""
+        classes = self.now.linear.classes
+        if self.task == "multiclass" and y not in classes:
+            return np.zeros(len(self.names), np.int64)
+        answers = self.answers(x)
+        hit = answers.argmax(axis=1) == classes.index(y) if self.task == "multiclass" else (answers > 0.5) == y
+        return hit.astype(np.int64)
 
     def learn(self, x: FeatureDict, y: Label, weight: float = 1.0, lag: int = 0) -> None:
-        x = present(x)
-        known = len(self.linear.classes)
-        if self.linear.meet(y):
-            if len(self.linear.classes) > known:
+        linear = self.now.linear
+        known = len(linear.classes)
+        if linear.meet(y):
+            if len(linear.classes) > known:
                 self.past.clear()  # they have no column for the new class
-            self._weigh(x, y, weight, lag)
-            self.linear.learn(x, y, weight)
-            if self.tree is not None:
-                self.tree.learn_one(x, y, w=weight)
+                self._asked = None
+                self.now.hinges.meet(linear)
+            self.lag += (lag - self.lag) / min(self.updates + 1, LAG_MEMORY)
+            self._judge(x, y, weight)
+            self.now.learn(present(x), y, weight)
         self.updates += 1
 
-    def _weigh(self, x: dict[str, Any], y: Label, weight: float, lag: int) -> None:
-        if lag < LAG_MIN:
-            losses = self._losses(self.linear, self.tree, x, y)
-        else:
-            self._freeze(lag)
-            then = self.past[0]
-            if self.updates - then.at < lag:
-                return  # when this was asked, the experts were untrained and all said the same
-            losses = self._losses(then.linear, then.tree, x, y)
-        rate = self.rate * min(weight, 1.0)
-        moved = [share * math.exp(-rate * loss) for share, loss in zip(self.mix, losses, strict=True)]
-        keep, back = (1.0 - self.share) / math.fsum(moved), self.share / len(moved)
-        self.mix = [keep * share + back for share in moved]
-
-    def _freeze(self, lag: int) -> None:
-        """Keep a copy every `lag` updates, and forget the elder once the younger is old enough."""
-        if self.past and self.updates - self.past[-1].at < lag:
+    def _judge(self, x: FeatureDict, y: Label, weight: float) -> None:
+        if self.lag < LAG_MIN:
+            self.past.clear()
+            self._weigh([self.answers(x)] * VIEWS, y, weight)
             return
-        tree, tree_at = self.tree, self.updates
-        if self.past and tree is not None:
-            last = self.past[-1]
-            if self.updates - last.tree_at < COPY_PER_LEAF * tree.n_leaves:
-                tree, tree_at = last.tree, last.tree_at
-        if tree is self.tree and tree is not None:
-            tree = state.loads(state.dumps(tree))
-        self.past = [*self.past[-1:], _Frozen(self.updates, self.linear.frozen(), tree, tree_at)]
+        span = max(min(self.lag, self.updates), LAG_MIN)
+        eldest, youngest = (age * span for age in AGES)
+        if not self.past or self.updates - self.past[-1].at >= max(youngest, COPY_EVERY_MIN):
+            self.past.append(self.now.frozen(self.updates))
+        while len(self.past) > 1 and self.updates - self.past[1].at >= eldest:
+            self.past.pop(0)
+        if self.updates - self.past[0].at >= eldest:
+            young = next(one for one in reversed(self.past) if self.updates - one.at >= youngest)
+            seen = present(x)
+            self._weigh([self.past[0].answers(seen), young.answers(seen)], y, weight)
 
-    def _numbers(self, linear: Linear, tree: Any, x: dict[str, Any]) -> list[float]:
-        """What each expert says: probabilities of 1, or numbers."""
-        answers = cast("list[float]", linear.answers(linear.prepare(x)))
-        if tree is not None:
-            shares = tree.predict_proba_one(x)
-            answers.append(shares.get(1, 0.0) if shares else 0.5)
-        return answers
+    def _weigh(self, views: list[Array], y: Label, weight: float) -> None:
+        linear = self.now.linear
+        if self.task == "multiclass":
+            self.mixture.learn(np.array(views), linear.classes.index(y), weight)
+        elif self.task == "binary":
+            self.mixture.learn(np.array(views), int(y), weight)
+        else:
+            _, mean, variance = linear.label_scale
+            deviation = math.sqrt(variance) or 1.0
+            self.mixture.learn((np.array(views) - mean) / deviation, (float(y) - mean) / deviation, weight)
 
-    def _shares(self, linear: Linear, tree: Any, x: dict[str, Any]) -> Array:
-        """(experts, classes) probabilities."""
-        classes, answers = linear.classes, linear.answers(linear.prepare(x))
-        if tree is None:
-            return np.asarray(answers)
-        shares = tree.predict_proba_one(x)
-        said = [shares.get(y, 0.0) if shares else 1.0 / len(classes) for y in classes] or [1.0]
-        return np.concatenate([answers, [said]])
-
-    def _said_of_classes(self, answers: Array) -> Said:
-        if not self.linear.classes:
-            return Said("", None)
-        shares = (np.array(self.mix)[:, None] * answers).sum(axis=0).tolist()
+    def _said_of_classes(self, shares: list[float]) -> Said:
+        classes = self.now.linear.classes
         best = max(range(len(shares)), key=shares.__getitem__)
         return Said(
-            self.linear.classes[best],
+            classes[best],
             min(shares[best], 1.0),
-            {str(y): min(p, 1.0) for y, p in zip(self.linear.classes, shares, strict=True)},
+            {str(y): min(p, 1.0) for y, p in zip(classes, shares, strict=True)},
         )
 
-    def _losses(self, linear: Linear, tree: Any, x: dict[str, Any], y: Label) -> list[float]:
-        """Of each expert, between 0 and 1."""
-        if self.task == "multiclass":
-            shares = self._shares(linear, tree, x)
-            hit = shares[:, self.linear.classes.index(y)]
-            return (((shares**2).sum(axis=1) - 2.0 * hit + 1.0) / 2.0).tolist()
-        answers, wanted = self._numbers(linear, tree, x), float(y)
-        if self.task == "binary":
-            return [(answer - wanted) ** 2 for answer in answers]
-        variance = self.linear.label_scale[2] or 1.0
-        return [min((answer - wanted) ** 2 / variance, 4.0) / 4.0 for answer in answers]
-
     def _state(self) -> Any:
-        past = [(then.at, then.linear.__dict__, then.tree, then.tree_at) for then in self.past]
-        return self.updates, self.linear.__dict__, self.tree, self.mix, past
+        panels = [panel.state() for panel in (self.now, *self.past)]
+        return self.updates, self.lag, self.mixture.state(), panels
 
     def _become(self, state: Any) -> None:
-        self.updates, linear, self.tree, self.mix, past = state
-        self.linear.__dict__.update(linear)
-        self.past = []
-        for at, frozen, elder, elder_at in past:
-            twin = Linear.__new__(Linear)
-            twin.__dict__ = frozen
-            self.past.append(_Frozen(at, twin, elder, elder_at))
+        self.updates, self.lag, mixture, (now, *past) = state
+        self.mixture.become(mixture)
+        self._asked = None
+        self.now = self._panel(now, is_frozen=False)
+        self.past = [self._panel(one, is_frozen=True) for one in past]
+
+    def _panel(self, state: Any, is_frozen: bool) -> _Panel:
+        linear, weights, trees, near, at = state
+        kept = None if trees is None else Bare.__new__(Bare) if is_frozen else Trees.__new__(Trees)
+        others = None if near is None else Neighbours.__new__(Neighbours)
+        panel = _Panel(Linear.__new__(Linear), Hinges.__new__(Hinges), kept, others, at)
+        panel.linear.__dict__ = linear
+        panel.hinges.steps, panel.hinges.weights = self.now.hinges.steps, weights
+        if others is not None:
+            others.__dict__ = near
+        if kept is not None:
+            kept.__dict__ = trees
+        return panel
 
 
-def _tree() -> Any:
-    """Majority leaves: beside linear experts naive Bayes in the leaves gained nothing on four streams, and doubled the
-    time. The bound by bytes is put out of reach on purpose (see TREE_DEPTH_MAX)."""
-    return tree.HoeffdingTreeClassifier(
-        grace_period=200, leaf_prediction="mc", max_depth=TREE_DEPTH_MAX, memory_estimate_period=1 << 60
-    )
+def _share_of_one(counts: Shares) -> float:
+    total = math.fsum(counts.values())
+    return counts.get(1, 0.0) / total if total else 0.5
+
+
+def _normalised(counts: list[float]) -> list[float]:
+    total = math.fsum(counts)
+    return [count / total for count in counts] if total else [1.0 / len(counts)] * len(counts)

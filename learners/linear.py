@@ -92,30 +92,45 @@ class Linear:
 
     def answers(self, x: Prepared) -> Array | list[float]:
         """What each step size says: k probabilities of 1, (k, classes) probabilities, or k numbers."""
-        raw = self._raw(x)
+        return self.said(self._raw(x))
+
+    def said(self, raw: Array) -> Array | list[float]:
+        """The link of the task, for as many models as there are raw answers."""
         if self.task == "binary":
-            return [_sigmoid(z) for z in raw.tolist()]
+            return [sigmoid(z) for z in raw.tolist()]
         if self.task == "multiclass":
-            return _softmax(raw.reshape(len(self.steps), -1))
+            return softmax(raw.reshape(-1, max(len(self.classes), 1)))
         _, mean, variance = self.label_scale
         deviation = math.sqrt(variance)
         return [mean + min(max(z, -5.0), 5.0) * deviation for z in raw.tolist()]
 
-    def learn(self, x: FeatureDict, y: Label, weight: float = 1.0) -> None:
-        """Take the numbers into the scaling, then step, in the order of River's pipelines."""
+    def learn(self, x: FeatureDict, y: Label, weight: float = 1.0) -> Prepared:
+        """Take the numbers into the scaling, then step, in the order of River's pipelines; returns what it scaled."""
         prepared = self._scaled(x)
         raw = self._raw(prepared)
+        if self.task == "regression":
+            self._learn_number(prepared, raw, float(y), weight)
+            return prepared
+        slope = self.slope(raw, y, weight)
+        steps = np.repeat(self.steps, len(slope) // len(self.steps))
+        self._step(prepared, slope * steps, slope * INTERCEPT_STEP)
+        return prepared
+
+    def slope(self, raw: Array, y: Label, weight: float) -> Array:
+        """Of the loss by each raw answer, flat: log loss, or half the squared error of the standardised label."""
         if self.task == "binary":
             sign = 1.0 if y == 1 else -1.0
-            gradient = np.array([_log_gradient(z, sign) for z in raw.tolist()]) * weight
-            self._step(prepared, gradient * self.steps, gradient * INTERCEPT_STEP)
-        elif self.task == "multiclass":
-            shares = _softmax(raw.reshape(len(self.steps), -1))
+            return np.array([log_gradient(z, sign) for z in raw.tolist()]) * weight
+        if self.task == "multiclass":
+            shares = softmax(raw.reshape(-1, len(self.classes)))
             shares[:, self.classes.index(y)] -= 1.0
-            shares *= weight
-            self._step(prepared, (shares * self.steps[:, None]).ravel(), (shares * INTERCEPT_STEP).ravel())
-        else:
-            self._learn_number(prepared, raw, float(y), weight)
+            return (shares * weight).ravel()
+        return (raw - self.standard(float(y))) * min(weight, 1.0)
+
+    def standard(self, y: float) -> float:
+        """Regression: the label in standard deviations from its mean, no further out than five."""
+        _, mean, variance = self.label_scale
+        return min(max((y - mean) / math.sqrt(variance), -5.0), 5.0) if variance > 0.0 else 0.0
 
     def frozen(self) -> Linear:
         """A twin that answers as this one does now. It shares the index of features, in which rows are only added, and
@@ -140,8 +155,8 @@ class Linear:
         if len(self.classes) >= CLASSES_MAX:
             return False
         k, count = len(self.steps), len(self.classes)
-        self.weights = _wider(self.weights, k, count)
-        self.intercepts = _wider(self.intercepts[None, :], k, count)[0]
+        self.weights = wider(self.weights, k, count)
+        self.intercepts = wider(self.intercepts[None, :], k, count)[0]
         self.classes.append(y)
         return True
 
@@ -161,8 +176,7 @@ class Linear:
         self.label_scale = [count, new, variance]
         if variance <= 0.0:
             return
-        error = raw - min(max((y - new) / math.sqrt(variance), -5.0), 5.0)
-        gradient = error * min(weight, 1.0) * self.steps / (1.0 + float((x.column * x.column).sum()))
+        gradient = self.slope(raw, y, weight) * self.steps / (1.0 + float((x.column * x.column).sum()))
         self._step(x, gradient, gradient)
 
     def _scaled(self, x: FeatureDict) -> Prepared:
@@ -215,7 +229,7 @@ class Linear:
         return row
 
 
-def _wider(weights: Array, k: int, classes: int) -> Array:
+def wider(weights: Array, k: int, classes: int) -> Array:
     """One more class for each of the k step sizes; the columns of a step size stay together."""
     if classes == 0:
         return weights  # the columns of the first class are there from the start
@@ -224,7 +238,7 @@ def _wider(weights: Array, k: int, classes: int) -> Array:
     return grown.reshape(len(weights), -1)
 
 
-def _sigmoid(z: float) -> float:
+def sigmoid(z: float) -> float:
     if z < -_LOGIT_MAX:
         return 0.0
     if z > _LOGIT_MAX:
@@ -232,7 +246,7 @@ def _sigmoid(z: float) -> float:
     return 1.0 / (1.0 + math.exp(-z))
 
 
-def _log_gradient(z: float, sign: float) -> float:
+def log_gradient(z: float, sign: float) -> float:
     """Derivative of log loss by the logit, for a label of +1 or -1; River's guards against overflow."""
     margin = z * sign
     if margin > _GRADIENT_LOGIT_MAX:
@@ -242,7 +256,7 @@ def _log_gradient(z: float, sign: float) -> float:
     return -sign / (math.exp(margin) + 1.0)
 
 
-def _softmax(raw: Array) -> Array:
+def softmax(raw: Array) -> Array:
     """Row by row; math.exp rather than numpy's, whose last bit depends on the processor."""
     shifted = raw - raw.max(axis=1, keepdims=True)
     shares = np.array([[math.exp(z) for z in row] for row in shifted.tolist()])

@@ -59,9 +59,9 @@ class Prioritised:
     probability 1 - exp(-priority * bound), so it is drawn in proportion to its priority over that, and the draws are in
     proportion to the priorities of everything seen, before the buffer is full and after.
 
-    A priority is settled once, by the loss when the item came, but for draws it never counts as more than the bound
-    that holds now: what was hard for an untrained model is not hard for ever. Not for streams with many wrong labels:
-    what cannot be learned is replayed most.
+    A priority is settled once, by the loss when the item came, but a draw keeps it within the bounds that hold now:
+    what was hard for an untrained model is not hard for ever. Not for streams with many wrong labels: what cannot be
+    learned is replayed most.
     """
 
     def __init__(self, bytes_max: int, seed: int) -> None:
@@ -78,17 +78,18 @@ class Prioritised:
         return [item for _, _, item in self._state.heap]
 
     def add(self, item: bytes, label: Label | None = None, loss: float | None = None) -> None:
-        """Show one item; it may or may not be kept. A `loss` of None is one that nobody knows, and counts as the mean.
-        Raises ValueError for a loss that is negative or no number."""
-        if loss is not None and not 0.0 <= loss < math.inf:
-            raise ValueError(f"prioritised: loss {loss!r} must be a finite number, 0 or more; None where it is unknown")
+        """Show one item; it may or may not be kept. A `loss` of None is one that nobody knows, an infinite one that of
+        an answer that was no number; both count as the mean. Raises ValueError for one that is negative or no number.
+        """
+        if loss is not None and not loss >= 0.0:
+            raise ValueError(f"prioritised: loss {loss!r} must be a number, 0 or more; None where it is unknown")
         s = self._state
         cost = len(item) + HEAP_OVERHEAD
         if cost > self.bytes_max:
             s.refused += 1
             return
         s.seen += 1
-        priority = self._priority(loss)
+        priority = _priority(self._bounded(loss))
         uniform = (chance(self.seed, "rank", s.seen, _FINE) + 0.5) / _FINE
         rank = -math.log(uniform) / priority
         if rank >= s.bound:
@@ -102,16 +103,16 @@ class Prioritised:
             s.bound = -greatest
             s.dropped += 1
 
-    def _priority(self, loss: float | None) -> float:
-        """Bounded by the mean of the bounded losses before it: one outlier moves neither bound far."""
+    def _bounded(self, loss: float | None) -> float:
+        """By the mean of the bounded losses before it: one outlier moves neither bound far."""
         s = self._state
-        if loss is None:
+        if loss is None or loss == math.inf:
             loss = s.mean
         if s.seen > 1 and s.mean > 0.0:
             s.capped += loss > s.mean * LOSS_RATIO_MAX
             loss = min(max(loss, s.mean / LOSS_RATIO_MAX), s.mean * LOSS_RATIO_MAX)
         s.mean += (loss - s.mean) / s.seen
-        return float(max(loss, LOSS_MIN) ** ALPHA)
+        return loss
 
     def draw(self, number: int, counter: int) -> list[bytes]:
         """`number` items with replacement, by priority; the same for the same counter and content."""
@@ -122,13 +123,13 @@ class Prioritised:
     def _drawn(self, i: int, counter: int) -> bytes:
         """By rejection: no sums to keep up to date, and a few tries on average."""
         s = self._state
-        most = max(s.mean * LOSS_RATIO_MAX, LOSS_MIN) ** ALPHA
+        least, most = _priority(s.mean / LOSS_RATIO_MAX), _priority(s.mean * LOSS_RATIO_MAX)
         largest = most / _kept(most, s.bound)
         item = b""
         for attempt in range(TRIES_MAX):
             _, priority, item = s.heap[chance(self.seed, f"draw{i}.{attempt}", counter, len(s.heap))]
             accepted = chance(self.seed, f"take{i}.{attempt}", counter, _FINE) / _FINE
-            if accepted * largest < min(priority, most) / _kept(priority, s.bound):
+            if accepted * largest < min(max(priority, least), most) / _kept(priority, s.bound):
                 break
         return item
 
@@ -144,6 +145,10 @@ class Prioritised:
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError."""
         self._state = decoded(state, _State)
+
+
+def _priority(loss: float) -> float:
+    return float(max(loss, LOSS_MIN) ** ALPHA)
 
 
 def _kept(priority: float, bound: float) -> float:

@@ -7,6 +7,7 @@ what it knew (experience replay, Lin 1992). Owns the names. Refuses to know when
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -38,17 +39,18 @@ def make(kind: str, bytes_max: int, seed: int, task: Task) -> Buffer:
 
 def loss(task: Task, said: Said, y: Label) -> float:
     """How wrong an answer was, for a buffer that asks: Brier loss of the label's share between 0 and 1, of an answer
-    without a score 0 or 1; regression: the absolute error.
+    without a score 0 or 1; regression: the absolute error. Infinite where the answer is no number.
 
     >>> loss("binary", Said(1, 0.75), 0), loss("regression", Said(3.0), 5.0)
     (0.5625, 2.0)
     """
     if task == "regression":
-        return abs(float(said.prediction) - float(y))
+        error = abs(float(said.prediction) - float(y))
+        return error if math.isfinite(error) else math.inf
     if said.score is None:
         return float(said.prediction != y)
     if task == "binary":
         share = said.score if y == 1 else 1.0 - said.score
     else:
         share = (said.probabilities or {str(said.prediction): said.score}).get(str(y), 0.0)
-    return (1.0 - share) ** 2
+    return (1.0 - share) ** 2 if math.isfinite(share) else math.inf

@@ -153,7 +153,9 @@ class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     trial: Trial | None = None
     bandit: Bandit | None = None
     traffic: Traffic = Traffic()
-    guard: GuardPlan | None = GuardPlan(ece_max=None)
+    # Calibration is part of the loss already. Margins that are twice those of GuardPlan: where concepts come and go, a
+    # model that follows them is often a little worse than the one before, for a while.
+    guard: GuardPlan | None = GuardPlan(ece_max=None, margin=0.03, probation_margin=0.05)
     influence: InfluencePlan | None = None
     balance: Balance | None = None
     freshness: Freshness | None = None

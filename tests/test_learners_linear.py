@@ -1,4 +1,4 @@
-"""The linear core equals River's models column by column; the mixture keeps up with its best expert (F28)."""
+"""The linear core equals River's models column by column (F28); the experts on top are in test_experts."""
 
 from __future__ import annotations
 
@@ -60,26 +60,6 @@ def test_present_features_are_those_that_are_there() -> None:
         "d": True,
         "e": "",
     }
-
-
-@pytest.mark.parametrize("delay", [0, 300])
-def test_the_mixture_keeps_up_with_its_best_expert(delay: int) -> None:
-    """On a stream that turns round; with late labels it does so only because experts are judged by what they said when
-    they were asked."""
-    pairs = stream(4_000, change=2_500)
-    singles = [prequential(Experts("binary", steps=(step,)), pairs, delay) for step in STEPS]
-    assert prequential(Experts("binary"), pairs, delay) > max(singles) - 0.015
-
-
-def test_late_labels_move_the_weights_by_what_was_said_then() -> None:
-    """Labels that repeat in runs: following the last label looks best at once, and is useless 100 examples later."""
-    runs = [({"word": "same"}, (i // 50) % 2) for i in range(3_000)]
-    now, then = Experts("binary"), Experts("binary")
-    for x, y in runs:
-        now.learn(x, y)
-        then.learn(x, y, lag=min(then.updates, 100))
-    assert now.mix[3] > 0.5 > then.mix[3]
-    assert len(then.past) == 2 and then.updates - then.past[0].at >= 100
 
 
 def test_experts_learn_classes_and_numbers() -> None:

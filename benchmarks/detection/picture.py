@@ -18,23 +18,30 @@ SMALLEST = 0.01
 
 def write(path: Path, document: dict[str, Any]) -> None:
     """One HTML file with a chart for each part that has one."""
-    charts = [draw(document["figures"][part]) for part, draw in CHARTS if document["figures"].get(part)]
+    charts = [
+        chart for part, draw in CHARTS if document["figures"].get(part) for chart in draw(document["figures"][part])
+    ]
+    page(path, "Detection, measured", charts, document["bars"])
+
+
+def page(path: Path, title: str, charts: list[go.Figure], bars: list[dict[str, Any]]) -> None:
+    """Charts above a table of bars, in one file."""
     bodies = [
         chart.to_html(full_html=False, include_plotlyjs="inline" if number == 0 else False)
-        for number, chart in enumerate(chart for charted in charts for chart in charted)
+        for number, chart in enumerate(charts)
     ]
     rows = "".join(
         f"<tr><td>{bar['name']}</td><td>{_number(bar['value'])}</td><td>{_number(bar['bound'])}</td>"
         f"<td>{bar['unit']}</td><td>{'holds' if bar['holds'] else 'DOES NOT HOLD'}</td></tr>"
-        for bar in document["bars"]
+        for bar in bars
     )
     head = "<tr><th>bar</th><th>value</th><th>bound</th><th>unit</th><th></th></tr>"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
-        "<!doctype html><meta charset='utf-8'><title>tidegate: detection</title>"
+        f"<!doctype html><meta charset='utf-8'><title>tidegate: {title}</title>"
         "<style>body{font:14px sans-serif;max-width:1100px;margin:2em auto}"
         "td,th{padding:2px 8px;text-align:left}</style>"
-        f"<h1>Detection, measured</h1>{''.join(bodies)}<h2>Bars</h2><table>{head}{rows}</table>",
+        f"<h1>{title}</h1>{''.join(bodies)}<h2>Bars</h2><table>{head}{rows}</table>",
         encoding="utf-8",
     )
 

@@ -82,6 +82,7 @@ class Course:
         kept.corrections += example.revision > 0
         if steering.kept.pauses:
             kept.skipped += 1
+            steering.pass_by(item.at, out)
             return
         self._update(self._policy.due(item.at), item.at, None, out)
         answers = self._judge(example, item)

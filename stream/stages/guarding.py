@@ -30,7 +30,11 @@ HELD_OUT_MIN: Final = 300
 """Smaller batches are learned whole: thirty examples are the fewest that the checks take for evidence."""
 
 STRIKES_MAX: Final = 2
-"""Updates that fail one after the other; then learning stops until a person has looked."""
+"""Updates that fail one after the other; then learning rests for a while, or until a person resumes it."""
+
+REST_EXAMPLES: Final = 1_000
+"""Examples that are not learned then: long enough for a burst of bad labels to pass, and short enough for a model that
+only met a world that comes and goes."""
 
 
 class Failed(NamedTuple):
@@ -55,6 +59,7 @@ class GuardState(msgspec.Struct):
     since_at: float | None = None
     since_updates: int = 0
     strikes: int = 0
+    rested: int = 0
     labels: int = 0
     mean: float = 0.0
     variance: float = 0.0
@@ -167,13 +172,18 @@ class Guard:
         return True
 
     @property
-    def must_freeze(self) -> bool:
+    def must_rest(self) -> bool:
         """Whether one update after the other has failed."""
         return self._state.strikes >= STRIKES_MAX
 
+    def rest(self) -> bool:
+        """One more example passes unlearned; whether it was the last."""
+        self._state.rested += 1
+        return self._state.rested >= REST_EXAMPLES
+
     def forgive(self) -> None:
-        """A person has looked."""
-        self._state.strikes = 0
+        """The rest is over, or a person has looked."""
+        self._state.strikes = self._state.rested = 0
 
     def begin(self) -> None:
         """The champion is another one: nothing is known of it."""

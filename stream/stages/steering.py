@@ -160,8 +160,7 @@ class Steering:
     # -- going back ---------------------------------------------------------------------------------------------------
 
     def turn_back(self, action: str, failed: Failed, at: float, cause: str | None, out: list[Output]) -> None:
-        """The champion as the last good one was; after a second failure in a row learning stops until a person has
-        looked."""
+        """The champion as the last good one was; after a second failure in a row learning rests."""
         before = self._standing()
         if not self.guard.go_back(self.roster.champion):
             return
@@ -169,7 +168,7 @@ class Steering:
         self.roster.renew()
         self._decide(action, at, cause, {"why": failed.how, "evidence": failed.evidence()}, before, out)
         self.publish(at, out)
-        if self.guard.must_freeze:
+        if self.guard.must_rest:
             self.pause(GUARD, at, f"{self._name}-learn-{self._decisions.told}", {"why": "updates failed again"}, out)
 
     def go_back(self, to: Milestone | None, at: float, cause: str, why: dict[str, Any], out: list[Output]) -> None:
@@ -196,6 +195,11 @@ class Steering:
         pauses.append(reason)
         if len(pauses) == 1:
             self._decide("pause", at, cause, why, self._standing(), out)
+
+    def pass_by(self, at: float, out: list[Output]) -> None:
+        """An example that is not learned, as learning is paused. A rest that the guard has ordered ends by itself."""
+        if self.kept.pauses == [GUARD] and self.guard.rest():
+            self.resume([GUARD], at, f"{self._name}-learn-{self._decisions.told}", {"why": "rested"}, out)
 
     def resume(self, reasons: list[str], at: float, cause: str, why: dict[str, Any], out: list[Output]) -> None:
         was_paused = bool(self.kept.pauses)

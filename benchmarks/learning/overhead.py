@@ -1,0 +1,129 @@
+"""What the engine adds to learning: the learn stage against a bare River loop with the very same model.
+
+Both answer each example and then learn it; CPU time, the two by turns in one process, medians. The examples are made
+beforehand, as structs: that is how stages of one process hand them on.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from benchmarks.detection.bars import Part, at_most
+from benchmarks.detection.datasets import Missing
+from benchmarks.learning import streams
+from benchmarks.learning.streams import Labelled
+from learners.classpaths import build
+from stream import config
+from stream.contract import EXAMPLES, Batch, Chunk, Record
+from stream.events import Example, Prediction
+from stream.stages.learn import Learn
+
+BOUND: Final = 10.0
+"""Percent."""
+
+BATCH: Final = 500
+
+PIPELINE: Final = "pipeline: [river.preprocessing.StandardScaler, river.linear_model.LogisticRegression]"
+MODELS: Final[Mapping[str, str]] = {
+    "scaler, logistic": PIPELINE,
+    "Hoeffding tree": "river.tree.HoeffdingTreeClassifier: {}",
+    "HAT": "river.tree.HoeffdingAdaptiveTreeClassifier: {seed: 1}",
+    "ARF(3)": "river.forest.ARFClassifier: {n_models: 3, seed: 1}",
+}
+"""As a user writes them; the bare loop builds the same."""
+
+BARRED: Final = ("Hoeffding tree", "HAT", "ARF(3)")
+"""Models that cost enough for a percentage to mean something are held to the bound; the logistic regression, at some
+25 us an example, is shown."""
+
+
+class Size(NamedTuple):
+    """Rows, and how often each of the two is run."""
+
+    rows: int
+    repeats: int
+
+
+FULL: Final = Size(10_000, 7)
+QUICK: Final = Size(1_500, 3)
+
+
+def learned_bare(spec: config.Learn, pairs: Labelled) -> None:
+    model: Any = build(spec.champion.path, spec.champion.parameters)
+    for x, y in zip(pairs.x, pairs.y, strict=True):
+        model.predict_one(x)
+        model.learn_one(x, y)
+
+
+def learned_by_stage(configured: config.Config, batches: list[Batch]) -> None:
+    stage = Learn(configured, 0, 1, None)
+    for batch in batches:
+        stage.process(batch)
+
+
+def configured(text: str) -> config.Config:
+    learn = f"    learn:\n      policy: online\n      champion: {{{text}}}\n"
+    return config.parse(f"models:\n  m:\n    task: binary\n    positive: 1\n{learn}")
+
+
+def batches(stream: Labelled) -> list[Batch]:
+    """Examples that somebody else predicted, complete a second apart: the stage asks its learners itself."""
+    records = [
+        Record(
+            i,
+            float(i),
+            b"m",
+            Example(
+                prediction=Prediction(prediction_id=str(i), model="m", event_time=float(i), features=x, prediction=0),
+                votes=[],
+                label=y,
+                label_time=float(i),
+                completed=float(i),
+                delay_s=0.0,
+            ),
+        )
+        for i, (x, y) in enumerate(zip(stream.x, stream.y, strict=True))
+    ]
+    return [
+        Batch(0.0, (Chunk(EXAMPLES, 0, start, start + len(part), part),))
+        for start in range(0, len(records), BATCH)
+        for part in [records[start : start + BATCH]]
+    ]
+
+
+def cost_us(run: Callable[[], None], rows: int) -> float:
+    began_ns = time.process_time_ns()
+    run()
+    return (time.process_time_ns() - began_ns) / 1e3 / rows
+
+
+def compare(text: str, stream: Labelled, repeats: int) -> dict[str, Any]:
+    """Medians of both, in us an example, and what the stage adds to the bare loop, in percent: the median over pairs
+    that ran one after the other, so that a machine that slows down slows both."""
+    whole = configured(text)
+    learn = whole.models["m"].learn
+    assert learn is not None
+    fed, rows = batches(stream), len(stream.x)
+    pairs = [
+        (cost_us(lambda: learned_bare(learn, stream), rows), cost_us(lambda: learned_by_stage(whole, fed), rows))
+        for _ in range(repeats)
+    ]
+    return {
+        "bare_us": round(statistics.median(bare for bare, _ in pairs), 2),
+        "stage_us": round(statistics.median(stage for _, stage in pairs), 2),
+        "overhead_percent": round(statistics.median(100.0 * (stage / bare - 1.0) for bare, stage in pairs), 2),
+    }
+
+
+def run(quick: bool, seed: int) -> Part:
+    size = QUICK if quick else FULL
+    try:
+        stream = streams.stream("elec2", size.rows, seed)
+    except Missing:
+        stream = streams.stream("agrawal gradual", size.rows, seed)
+    found = {name: compare(text, stream, size.repeats) for name, text in MODELS.items()}
+    bars = [at_most(f"learn stage over a bare loop, {n}", found[n]["overhead_percent"], BOUND, "%") for n in BARRED]
+    return Part(figures={"unit": "us an example", "stream": stream.name, "models": found}, bars=bars)
