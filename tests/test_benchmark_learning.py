@@ -17,13 +17,14 @@ from benchmarks.learning.prequential import Answers, Size, kappa, recoveries
 from benchmarks.learning.streams import Labelled
 from learners.registry import make
 
+BEST = "best expert in hindsight"
 FOREST = ("river.forest.ARFClassifier", {"n_models": 1, "seed": 1})
 
 
 def test_a_run_writes_accuracy_cost_and_bars_of_every_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(prequential, "QUICK", Size(("stagger recurring", "elec2"), 250, (0, 100), frozenset({"HAT"})))
+    monkeypatch.setattr(prequential, "QUICK", Size(("stagger recurring", "elec2"), 250, (0, 100), frozenset()))
     monkeypatch.setattr(prequential, "CLASSIFIERS", {**prequential.CLASSIFIERS, prequential.FOREST: FOREST})
     monkeypatch.setattr(overhead, "QUICK", overhead.Size(60, 1))
     monkeypatch.setenv("TIDEGATE_DATA", str(tmp_path))
@@ -35,7 +36,10 @@ def test_a_run_writes_accuracy_cost_and_bars_of_every_stream(
     found = told["figures"]["prequential"]
     assert "not in ../shared/data" in found["streams"]["elec2"]
     row = found["streams"]["stagger recurring"]["delays"]["100"]
-    assert set(row["models"]) == set(prequential.CLASSIFIERS) - {"HAT"}
+    assert set(row["models"]) == set(prequential.CLASSIFIERS) - prequential.DEAR  # which are run at some delays only
+    prompt = found["streams"]["stagger recurring"]["delays"]["0"]
+    assert set(prompt["models"]) == set(prequential.CLASSIFIERS) == set(found["means_by_delay"]["0"]) - {BEST}
+    assert "HAT" not in found["means"]
     assert row["best_expert"] == max(row["experts"].values()) and len(row["experts"]) == 10
     assert row["models"][prequential.NO_CHANGE]["kappa_temporal"] == 0.0
     assert found["means"][prequential.FOREST]["cpu_s"] > 0
