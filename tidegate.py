@@ -24,8 +24,8 @@ def load_snapshot(source: str | Path | bytes, key: bytes, key_id: str | None = N
     """The learner of a signed snapshot, ready to `predict` and to `learn` on.
 
     `source` is a file or the envelope itself (the `envelope` of an event of the snapshots topic); `key` is the one that
-    it was signed with; with `key_id` it must also bear that name. Raises SnapshotError for anything that is not an unchanged snapshot of
-    that key, before any of it is unpacked, and OSError for a file that cannot be read.
+    it was signed with; with `key_id` it must also bear that name. Raises SnapshotError for anything that is not an
+    unchanged snapshot of that key, before any of it is unpacked, and OSError for a file that cannot be read.
     """
     envelope = source if isinstance(source, bytes) else Path(source).read_bytes()
     return load(open_sealed(envelope, {key_id or key_id_of(envelope): key}))
