@@ -17,11 +17,15 @@ from learners.policies import Item
 from learners.probation import Watchman
 from stream.config import Model
 from stream.events import Example
+from stream.stages.milestones import BYTES_PER_EXAMPLE
 from stream.stages.pupil import Pupil
 
 SAMPLE_EVERY: Final = 4
 """One example in so many is also answered by the good copy: answering costs a quarter to a half of learning, and the
 whole guard is to stay below a tenth."""
+
+ANSWERS_MAX: Final = 500
+"""Compared answers that are kept for the next check, the newest."""
 
 HELD_OUT_EVERY: Final = 10
 """One example in so many of a batch is kept back, to compare the model after the batch with the one before."""
@@ -60,6 +64,8 @@ class GuardState(msgspec.Struct):
     since_updates: int = 0
     strikes: int = 0
     rested: int = 0
+    next_copy: int = 0
+    """Updates of the champion from which on it is copied again: copying is to stay cheap beside learning."""
     labels: int = 0
     mean: float = 0.0
     variance: float = 0.0
@@ -97,6 +103,7 @@ class Guard:
         if now is None or good is None:
             return None
         state.answers.append(Answered(item.y, now, good, self._group(example), self._slices(example)))
+        del state.answers[:-ANSWERS_MAX]
         losses = (loss(each, item.y, self._model.task, state.variance) for each in (now, good))
         finding = self._watchman.take(*losses)
         if finding is None:
@@ -123,7 +130,11 @@ class Guard:
         """Examine the champion before it is published; None if it may be, and then its probation begins."""
         if self._plan is None:
             return None
-        state, copy = self._state, champion.learner.snapshot()
+        state = self._state
+        if self._good is not None and champion.learner.updates < state.next_copy:
+            return None  # a large model: the present comparison goes on
+        copy = champion.learner.snapshot()
+        state.next_copy = champion.learner.updates + len(copy) // BYTES_PER_EXAMPLE
         if self._good is None:
             self._keep_good(copy, champion)
         verdict = self._examine(state.answers, len(copy), champion, at)
@@ -165,7 +176,7 @@ class Guard:
         """Let the champion be the good copy again; False where there is none. Counts a strike."""
         state = self._state
         state.strikes += 1
-        state.serving, state.answers = state.good, []
+        state.serving, state.answers, state.next_copy = state.good, [], 0
         if state.good is None:
             return False
         champion.go_back(state.good)
