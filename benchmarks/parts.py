@@ -41,7 +41,7 @@ class Benchmark(NamedTuple):
         return [part for part in self.parts if hasattr(self._module(part), "run")]
 
     def run(self, part: str, quick: bool, seed: int) -> Part:
-        made: Part = self._module(part).run(quick, seed)  # type: ignore[union-attr]
+        made: Part = self._module(part).run(quick, seed)
         return made
 
     def _module(self, part: str) -> Any:

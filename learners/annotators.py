@@ -28,6 +28,7 @@ import numpy as np
 
 from learners.contract import Label, SnapshotError
 from learners.metrics import Task
+from learners.packing import unpacked
 
 Rule: TypeAlias = Literal["majority", "weighted", "dawid_skene"]
 
@@ -315,10 +316,7 @@ class Annotators:
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError, for the state of another task or rule too: their estimates do not compare."""
-        try:
-            task, rule, read = msgspec.msgpack.decode(state, type=tuple[Task, Rule, _State])
-        except msgspec.DecodeError as error:
-            raise SnapshotError(f"not the state of annotators: {error}") from error
+        task, rule, read = unpacked(state, tuple[Task, Rule, _State], "annotators")
         if (task, rule) != (self.task, self.rule):
             raise SnapshotError(f"the state of annotators by {rule} ({task}), where {self.rule} ({self.task}) belongs")
         self._state = read

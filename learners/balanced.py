@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from learners.buffers import ITEM_OVERHEAD, chance, decoded
+from learners.buffers import ITEM_OVERHEAD, chance
 from learners.contract import Label
+from learners.packing import unpacked
 
 CLASSES_MAX: Final = 100
 """Classes with room of their own, as many as the linear learners know; labels that come later share the last one, and
@@ -137,5 +138,5 @@ class Balanced:
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError."""
-        self._state = decoded(state, _State)
+        self._state = unpacked(state, _State, "a buffer")
         self._places = {own.label: place for place, own in enumerate(self._state.classes)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -18,6 +18,8 @@ from scipy import special
 
 from learners.assignment import ARMS_MAX
 from learners.contract import SnapshotError
+from learners.packing import unpacked
+from learners.plans import Settings
 
 Floats = NDArray[np.float64]
 
@@ -41,37 +43,6 @@ FORGOTTEN: Final = 1e-9
 
 PRIOR: Final = 1.0
 """Rewards that the prior counts for: a uniform one where they lie in [0, 1], else one at the mean of all arms."""
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`rewards`: unit, in [0, 1] (right or wrong), or real. `floor`: the least share of each arm. `every`: rewards
-    between two allocations. `discount`: what a reward is still worth after one more; 0.999 remembers about a thousand;
-    1 for arms that stay as they are. `balanced`: weigh rewards by 1 / propensity, so that a level that swings for all
-    arms alike favours none; costs evidence. `epsilon`: share explored by epsilon_greedy. `commit_after`: rewards after
-    which `fixed` commits whatever the test says; None: only by the test. `significance`: how seldom that test may
-    commit to a worse arm, over all arms and times. Raises ValueError with every fault together."""
-
-    rewards: Literal["unit", "real"] = "unit"
-    floor: float = 0.01
-    every: int = 100
-    discount: float = 1.0
-    balanced: bool = False
-    epsilon: float = 0.1
-    commit_after: int | None = None
-    significance: float = 0.05
-
-    def __post_init__(self) -> None:
-        sound = {
-            "floor must be in [0, 1)": 0.0 <= self.floor < 1.0,
-            "every must be at least 1": self.every >= 1,
-            "discount must be in (0, 1]": 0.0 < self.discount <= 1.0,
-            "epsilon must be in [0, 1]": 0.0 <= self.epsilon <= 1.0,
-            "commit_after must be at least 1, or None": self.commit_after is None or self.commit_after >= 1,
-            "significance must be in (0, 1)": 0.0 < self.significance < 1.0,
-        }
-        faults = [text for text, holds in sound.items() if not holds]
-        if faults:
-            raise ValueError(f"bandit: {'; '.join(faults)}")
 
 
 class Bandit(Protocol):
@@ -222,10 +193,7 @@ class Allocator:
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError, also where the state is of other arms."""
-        try:
-            read = msgspec.msgpack.decode(state, type=_State)
-        except msgspec.DecodeError as error:
-            raise SnapshotError(f"not the state of a bandit: {error}") from error
+        read: _State = unpacked(state, _State, "a bandit")
         if tuple(read.arms) != self.arms:
             raise SnapshotError(f"the state is of the arms {read.arms}, this bandit has {list(self.arms)}")
         self._state = read

@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 import msgspec
 import xxhash
 
-from learners.contract import Label, SnapshotError
+from learners.contract import Label
+from learners.packing import unpacked
 
 ITEM_OVERHEAD: Final = 49
 """Bytes that Python adds to each item: its header and its place in the list."""
@@ -124,7 +125,7 @@ class Reservoir:
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError."""
-        self._state = decoded(state, _ReservoirState)
+        self._state = unpacked(state, _ReservoirState, "a buffer")
 
 
 class _RecentState(msgspec.Struct, array_like=True):
@@ -183,7 +184,7 @@ class Recent:
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError."""
-        read = decoded(state, _RecentState)
+        read = unpacked(state, _RecentState, "a buffer")
         self.size, self.dropped, self.items = read.size, read.dropped, deque(read.items)
         self.refused = read.refused
 
@@ -193,11 +194,3 @@ def drawn(items: Sequence[bytes], seed: int, number: int, counter: int) -> list[
     if not items:
         return []
     return [items[chance(seed, f"draw{i}", counter, len(items))] for i in range(number)]
-
-
-def decoded(state: bytes, kind: type[Any]) -> Any:
-    """The state of a buffer as its Struct. Raises SnapshotError."""
-    try:
-        return msgspec.msgpack.decode(state, type=kind)
-    except msgspec.DecodeError as error:
-        raise SnapshotError(f"not the state of a buffer: {error}") from error

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from learners.contract import FeatureDict, Said, SnapshotError
 from learners.linear import NUMBER_MAX
 from learners.metrics import Task
+from learners.packing import unpacked
 
 Floats: TypeAlias = NDArray[np.float64]
 By: TypeAlias = Literal["uncertainty", "committee", "diversity", "random"]
@@ -333,10 +334,7 @@ class Chooser:
 
     def restore(self, state: bytes) -> None:
         """Parts that the plan has gained start anew, those it has lost are forgotten. Raises SnapshotError."""
-        try:
-            read = msgspec.msgpack.decode(state, type=_State)
-        except msgspec.DecodeError as error:
-            raise SnapshotError(f"not the state of a chooser: {error}") from error
+        read: _State = unpacked(state, _State, "a chooser")
         if any(len(place) != SKETCH for place in read.asked):
             raise SnapshotError(f"the state of a chooser with sketches of other than {SKETCH} numbers")
         read.ranks = {by: read.ranks.get(by, _Ranks()) for by in self._state.ranks}

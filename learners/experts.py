@@ -54,7 +54,7 @@ class _Panel:
         self.linear, self.hinges, self.trees, self.near, self.at = linear, hinges, trees, near, at
 
     def frozen(self, at: int) -> _Panel:
-        trees = None if self.trees is None else self.trees.frozen()  # type: ignore[union-attr]
+        trees = self.trees.frozen() if isinstance(self.trees, Trees) else None
         near = None if self.near is None else self.near.frozen()
         return _Panel(self.linear.frozen(), self.hinges.frozen(), trees, near, at)
 
@@ -94,8 +94,8 @@ class _Panel:
         prepared = linear.learn(x, y, weight)
         hidden = self.hinges.hidden(prepared)
         self.hinges.learn(hidden, linear.slope(self.hinges.raw(hidden), y, weight))
-        if self.trees is not None:
-            self.trees.learn(x, y, weight)  # type: ignore[union-attr]
+        if isinstance(self.trees, Trees):
+            self.trees.learn(x, y, weight)
         if self.near is not None:
             self.near.learn(prepared, float(linear.classes.index(y) if linear.task == "multiclass" else y))
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from learners.contract import SnapshotError
+from learners.packing import unpacked
 
 Array = NDArray[np.float64]
 
@@ -297,10 +298,7 @@ class Freshness:
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError."""
-        try:
-            ages, found = msgspec.msgpack.decode(state, type=tuple[int, _State])
-        except msgspec.DecodeError as error:
-            raise SnapshotError(f"not the state of a freshness curve: {error}") from error
+        ages, found = unpacked(state, tuple[int, _State], "a freshness curve")
         if ages != len(self.plan.ages) or any(len(block.pairs) != ages for block in found.blocks):
             raise SnapshotError(f"state of {ages} ages where {len(self.plan.ages)} are configured")
         self._s = found

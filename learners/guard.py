@@ -14,11 +14,11 @@ import math
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-import msgspec
 from scipy import stats
 
 from learners.contract import Label, Said
 from learners.metrics import Task
+from learners.plans import GuardPlan
 
 Check: TypeAlias = Literal["finite", "size", "latency", "update_rate", "loss", "calibration", "gap", "slice", "served"]
 
@@ -39,41 +39,6 @@ LOSS_MAX: Final = 1.0
 
 SQUARED_MAX: Final = 4.0
 """Regression: squared errors, in variances of the label, up to which a loss grows."""
-
-
-class GuardPlan(msgspec.Struct, frozen=True):
-    """Bounds; None leaves a check out. Raises ValueError.
-
-    margin: loss (Brier, 0 to 1) that a candidate may lose against the last good one; a hundredth is half of what a
-    usual update moves. slice_margin: the same in one slice, where fewer examples say more by chance.
-    alpha: chance that a candidate that is just at its bounds is halted, for all checks together.
-    size_bytes_max: no broker takes more. ece_max: a tenth off is what people notice in a probability.
-    gap_max: largest difference in shares of positive answers between groups, only where groups are given.
-    latency_ms_max, updates_per_second_max: depend on the service; none by default.
-    probation_margin, probation_labels, alpha_month: see `Watchman`.
-    """
-
-    margin: float = 0.01
-    slice_margin: float = 0.05
-    alpha: float = 0.005
-    size_bytes_max: int = 8_388_608
-    ece_max: float | None = 0.1
-    gap_max: float | None = 0.2
-    latency_ms_max: float | None = None
-    updates_per_second_max: float | None = None
-    probation_margin: float = 0.02
-    probation_labels: int = 300
-    alpha_month: float = 0.1
-
-    def __post_init__(self) -> None:
-        chances = {"alpha": self.alpha, "alpha_month": self.alpha_month}
-        faults = [f"{name} {x} must be between 0 and 1" for name, x in chances.items() if not 0 < x < 1]
-        margins = {"margin": self.margin, "slice_margin": self.slice_margin, "probation_margin": self.probation_margin}
-        faults += [f"{name} {x} must be at least 0 and less than 1" for name, x in margins.items() if not 0 <= x < 1]
-        if self.probation_labels < 1:
-            faults.append(f"probation_labels {self.probation_labels} must be at least 1")
-        if faults:
-            raise ValueError(f"guard: {'; '.join(faults)}")
 
 
 class Finding(NamedTuple):

@@ -23,7 +23,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 import msgspec
 
 from learners.buffers import chance
-from learners.contract import Label, SnapshotError
+from learners.contract import Label
+from learners.packing import unpacked
 
 Kind: TypeAlias = Literal["weight", "under", "over"]
 
@@ -183,7 +184,4 @@ class Balance:
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError."""
-        try:
-            self._state = msgspec.msgpack.decode(state, type=_State)
-        except msgspec.DecodeError as error:
-            raise SnapshotError(f"not the state of a balance: {error}") from error
+        self._state = unpacked(state, _State, "a balance")

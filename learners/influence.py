@@ -19,6 +19,7 @@ import msgspec
 from learners.contract import Label, Said, SnapshotError
 from learners.flips import Bin, estimate
 from learners.metrics import Task
+from learners.packing import unpacked
 
 SOURCES_MAX: Final = 32
 """Label sources that are told apart; the labels of all later ones are judged as one source, and counted."""
@@ -236,10 +237,7 @@ class Influence:
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError."""
-        try:
-            read = msgspec.msgpack.decode(state, type=_State)
-        except msgspec.DecodeError as error:
-            raise SnapshotError(f"not the state of the influence of sources: {error}") from error
+        read: _State = unpacked(state, _State, "the influence of sources")
         if any(
             len(row) != len(EDGES) + 1 for one in read.sources.values() for row in (one.ones, one.zeros, *one.trust)
         ):

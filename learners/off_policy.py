@@ -17,6 +17,7 @@ import xxhash
 
 from learners.assignment import ARMS_MAX, TOLERANCE
 from learners.contract import SnapshotError
+from learners.packing import unpacked
 
 Estimator: TypeAlias = Literal["ips", "snips", "dr", "dr_stable"]
 
@@ -261,10 +262,7 @@ class OffPolicy:
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError, also where the state is of other arms or policies."""
-        try:
-            read = msgspec.msgpack.decode(state, type=_State)
-        except msgspec.DecodeError as error:
-            raise SnapshotError(f"not the state of off-policy estimates: {error}") from error
+        read: _State = unpacked(state, _State, "off-policy estimates")
         if (read.arms, read.policies) != (self._state.arms, self._state.policies):
             raise SnapshotError(f"the state is of other arms {read.arms} or other policies than {list(self.arms)}")
         self._state = read

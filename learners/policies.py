@@ -13,6 +13,7 @@ import msgspec
 
 from learners.buffers import Recent
 from learners.contract import Label, SnapshotError
+from learners.packing import unpacked
 
 RELEARN_MIN: Final = 100
 """Fewer examples than this since an estimated change are not enough to start a model from; then all are taken."""
@@ -149,12 +150,8 @@ class Collecting:
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError."""
-        try:
-            self.unlearned, self.next_at, self.started, recent = msgspec.msgpack.decode(
-                state, type=tuple[int, float | None, bool, bytes]
-            )
-        except msgspec.DecodeError as error:
-            raise SnapshotError(f"not the state of a policy: {error}") from error
+        kind = tuple[int, float | None, bool, bytes]
+        self.unlearned, self.next_at, self.started, recent = unpacked(state, kind, "a policy")
         self.recent.restore(recent)
 
     def waiting(self) -> int:

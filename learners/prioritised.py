@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
-from learners.buffers import chance, decoded
+from learners.buffers import chance
 from learners.contract import Label
+from learners.packing import unpacked
 
 ALPHA: Final = 0.6
 """Priority is loss ** 0.6: between all alike (0) and in proportion (1), as Schaul et al. 2016 found best."""
@@ -144,7 +145,7 @@ class Prioritised:
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError."""
-        self._state = decoded(state, _State)
+        self._state = unpacked(state, _State, "a buffer")
 
 
 def _priority(loss: float) -> float:

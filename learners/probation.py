@@ -14,7 +14,9 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from learners.contract import SnapshotError
-from learners.guard import LOSS_MAX, Finding, GuardPlan, Verdict
+from learners.guard import LOSS_MAX, Finding, Verdict
+from learners.packing import unpacked
+from learners.plans import GuardPlan
 
 Status: TypeAlias = Literal["passing", "probation", "frozen", "rolled_back"]
 
@@ -161,10 +163,7 @@ class Watchman:
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError."""
-        try:
-            read = msgspec.msgpack.decode(state, type=_State)
-        except msgspec.DecodeError as error:
-            raise SnapshotError(f"not the state of a probation: {error}") from error
+        read: _State = unpacked(state, _State, "a probation")
         if read.is_open and len(read.capital) != len(BETS):
             raise SnapshotError(f"state of a probation with {len(read.capital)} bets; this version has {len(BETS)}")
         self._state = read

@@ -47,10 +47,14 @@ def loss(task: Task, said: Said, y: Label) -> float:
     if task == "regression":
         error = abs(float(said.prediction) - float(y))
         return error if math.isfinite(error) else math.inf
-    if said.score is None:
-        return float(said.prediction != y)
-    if task == "binary":
-        share = said.score if y == 1 else 1.0 - said.score
-    else:
-        share = (said.probabilities or {str(said.prediction): said.score}).get(str(y), 0.0)
+    share = share_of(task, said, y)
     return (1.0 - share) ** 2 if math.isfinite(share) else math.inf
+
+
+def share_of(task: Task, said: Said, y: Label) -> float:
+    """The probability that an answer gave to the label; of an answer without one, all or nothing. For classes."""
+    if said.score is None:
+        return float(said.prediction == y)
+    if task == "binary":
+        return said.score if y == 1 else 1.0 - said.score
+    return (said.probabilities or {str(said.prediction): said.score}).get(str(y), 0.0)

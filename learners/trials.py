@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from learners.contract import SnapshotError
+from learners.packing import unpacked
 from learners.ratio import SampleRatio
 from learners.sequential import Differences
 from learners.values import ValueDifference
@@ -373,10 +374,7 @@ class Trial:
 
     def restore(self, state: bytes) -> None:
         """Become the trial of the same plan whose snapshot this is. Raises SnapshotError, and stays what it was."""
-        try:
-            read = msgspec.msgpack.decode(state, type=_State)
-        except msgspec.DecodeError as error:
-            raise SnapshotError(f"not the state of a trial: {error}") from error
+        read: _State = unpacked(state, _State, "a trial")
         fresh = Trial(self.plan)
         if len(read.evidence) != len(fresh._parts()) or not -1 <= read.place < len(self.plan.ramp):
             raise SnapshotError("the state of a trial with another plan; restore it under the plan it was made with")

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from learners.contract import SnapshotError
+from learners.packing import unpacked
 from learners.sequential import Differences
 
 Floats = NDArray[np.float64]
@@ -111,9 +111,6 @@ class ValueDifference:
 
     def restore(self, state: bytes) -> None:
         """Raises SnapshotError."""
-        try:
-            read = msgspec.msgpack.decode(state, type=_State)
-        except msgspec.DecodeError as error:
-            raise SnapshotError(f"not the state of a comparison of values: {error}") from error
+        read: _State = unpacked(state, _State, "a comparison of values")
         self._differences.restore(read.differences)
         self._taken, self._total, self.clipped = read.taken, read.total, read.clipped

@@ -11,11 +11,21 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from learners import trials
-from learners.bandits import Settings
-from learners.guard import GuardPlan
 from learners.influence import InfluencePlan
+from learners.plans import GuardPlan, Settings
 from stream import limits
 from stream.units import Duration, LearnerSpec
+
+CHAMPION: Final = "champion"
+BASELINE: Final = "baseline"
+PREVIOUS: Final = "previous"
+"""The champion before this one."""
+
+RIVAL: Final = "rival"
+"""A fresh learner like the champion, started after an alert from what has come since the change."""
+
+PARTS: Final = frozenset({CHAMPION, BASELINE, PREVIOUS, RIVAL})
+"""Parts that learners play; no challenger may have such a name."""
 
 
 class Buffer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,7 +98,7 @@ class HoldoutShare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A share of the traffic that the same learner always serves, so that what learning is worth can be told."""
 
     share: float
-    learner: str = "baseline"
+    learner: str = BASELINE
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,9 +144,6 @@ METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     "regression": ("loss", "absolute"),
 }
 """What challengers may be compared by, by task; `loss` is the task's own."""
-
-PARTS: Final = frozenset({"champion", "baseline", "previous", "rival"})
-"""Names that no challenger may have: learners play these parts."""
 
 
 class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -221,6 +228,6 @@ def _traffic_faults(at: str, learn: Learn) -> Iterator[str]:
         yield f"{at}.explore: a trial has its own shares; explore with challengers alone, or with a bandit's floor"
     if holdout is not None and not 0.0 < holdout.share < 1.0:
         yield f"{at}.holdout.share: a share between 0 and 1"
-    known = ("baseline", *learn.challengers)
+    known = (BASELINE, *learn.challengers)
     if holdout is not None and holdout.learner not in known:
         yield f"{at}.holdout.learner: no learner {holdout.learner!r}; there are: {', '.join(known)}"

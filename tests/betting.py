@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from learners.bandits import BANDITS, Settings
+from learners.bandits import BANDITS
 from learners.off_policy import OffPolicy
+from learners.plans import Settings
 from tests.conformance import Scenario
 
 ARMS = ("a", "b", "c")

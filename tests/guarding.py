@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from learners.contract import Label, Said
-from learners.guard import GuardPlan, Verdict
+from learners.guard import Verdict
 from learners.influence import SOURCES_MAX, Influence, InfluencePlan
+from learners.plans import GuardPlan
 from learners.probation import Watchman
 from tests.conformance import Scenario
 

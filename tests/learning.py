@@ -13,10 +13,11 @@ from learners.contract import Label, Learner
 from learners.metrics import Task
 from learners.registry import make
 from stream import codec, config
-from stream.contract import EXAMPLES, Batch, Chunk, Output, Record
-from stream.events import Example, Prediction, Vote
+from stream.contract import EXAMPLES, PREDICTIONS, REQUESTS, Batch, Chunk, Output, Record
+from stream.events import Example, Prediction, Request, Vote
 from stream.stages.learn import Learn
 from stream.stages.roster import Served
+from stream.stages.score import Score
 from tests.conformance import Scenario
 
 KEY = b"a key for tests, 32 bytes long.."
@@ -170,3 +171,13 @@ def fed(stage: Learn, some: Iterable[msgspec.Struct | bytes], topic: str = EXAMP
 
 def model_figures(stage: Learn) -> Any:
     return stage.figures()["models"]["m"]
+
+
+def lived_through(stage: Learn, score: Score, asked: Request, y: Label) -> tuple[Prediction, list[Output]]:
+    """One event of the loop: answered by the learners as they stand and served by the arm that the routing says, then
+    labelled at once and learned. What was served, and what learning caused."""
+    i = int(asked.prediction_id)
+    served = events(score.process(batch(REQUESTS, [asked], i)), PREDICTIONS)[0]
+    made = example(i, asked.features, y, dict(stage.served("m")))
+    made.prediction, made.votes = served, [vote for vote in made.votes if vote.learner != served.learner]
+    return served, fed(stage, [made])

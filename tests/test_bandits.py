@@ -19,9 +19,10 @@ from scipy import integrate, stats
 from benchmarks.learning import bandits as benchmark
 from learners import bandits
 from learners.assignment import Routing, assign, propensities, rerouted
-from learners.bandits import BANDITS, Allocator, Evidence, Settings, best_of_betas, best_of_normals
+from learners.bandits import BANDITS, Allocator, Evidence, best_of_betas, best_of_normals
 from learners.contract import SnapshotError
 from learners.off_policy import OffPolicy
+from learners.plans import Settings
 from tests import conformance
 from tests.betting import ARMS, feed_bandit
 

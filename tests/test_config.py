@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from stream.config import load, parse
@@ -123,3 +126,9 @@ def test_identity_is_of_what_decides_outputs() -> None:
     assert parse(SMALL + "\nkafka: {bootstrap_servers: 'elsewhere:1'}\nengine: {checkpoint: 1s}").hash() == plain
     assert parse("models: {m: {task: binary, slices: [a]}}").hash() != plain
     assert parse("models: {m: {task: multiclass}}").hash() != plain
+
+
+def test_reading_a_configuration_does_not_load_scipy() -> None:
+    """Every command reads one, and loading SciPy takes four times as long as all the rest of it."""
+    code = "import stream.config, sys; sys.exit('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

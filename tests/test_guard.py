@@ -9,7 +9,8 @@ import pytest
 
 from learners import guard
 from learners.contract import Label, Said
-from learners.guard import ENOUGH, Answered, Candidate, GuardPlan
+from learners.guard import ENOUGH, Answered, Candidate
+from learners.plans import GuardPlan
 from tests.guarding import said
 
 NAN = float("nan")

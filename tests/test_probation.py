@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from learners.contract import SnapshotError
-from learners.guard import Finding, GuardPlan, Verdict
+from learners.guard import Finding, Verdict
+from learners.plans import GuardPlan
 from learners.probation import MONTH_S, SPEND, TRANSITIONS, Watchman
 from tests import conformance
 

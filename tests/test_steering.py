@@ -9,12 +9,25 @@ import pytest
 
 from learners.contract import Label
 from stream.contract import ALERTS, COMMANDS, DEAD_LETTERS, DECISIONS, SNAPSHOTS
-from stream.events import Example, ModelSnapshot, Traffic
+from stream.events import ModelSnapshot, Traffic
 from stream.stages.learn import Learn
+from stream.stages.score import Score
 from tests import conformance
 from tests.conformance import Scenario
-from tests.learning import LOGISTIC, batch, configured, events, example, fed, model_figures, numbers_only, stream
+from tests.learning import (
+    LOGISTIC,
+    batch,
+    configured,
+    events,
+    example,
+    fed,
+    lived_through,
+    model_figures,
+    numbers_only,
+    stream,
+)
 from tests.test_learn_stage import KEY, alert, by_value, order
+from tests.test_score_stage import request
 
 GOOD = f"      champion: majority\n      challengers: {{linear: {LOGISTIC}}}\n      publish: 100\n"
 """A champion that any model beats."""
@@ -24,21 +37,10 @@ TRIED = GOOD + "      trial: {ramp: [0.2, 0.5], labels_min: 100, every: 50, prob
 
 def said_by(stage: Learn, pairs: Iterable[tuple[dict[str, Any], Label]], start: int = 0) -> list[Any]:
     """Each example is answered by the learners as they stand, and goes to the arm that the routing says."""
-    from stream.stages.score import Score
-    from tests.learning import batch as as_batch
-    from tests.test_score_stage import request
-
     score = Score(configured(TRIED), 0, 1, stage, {})
     out: list[Any] = []
     for i, (x, y) in enumerate(pairs, start):
-        answers = [o.event for o in score.process(as_batch("requests", [request(i, x)], i))]
-        served = answers[0]
-        votes = example(i, x, y, dict(stage.served("m"))).votes
-        made = Example(
-            prediction=served, label=y, label_time=float(i), completed=float(i), delay_s=0.0,
-            votes=[v for v in votes if v.learner != served.learner],
-        )  # fmt: skip
-        out += fed(stage, [made])
+        out += lived_through(stage, score, request(i, x), y)[1]
     return out
 
 
@@ -84,9 +86,6 @@ def test_a_canary_is_served_its_share_with_its_propensity() -> None:
         said_by(stage, [pair], i)
     routing = stage.routing("m")
     assert routing is not None and dict(routing.arms)["linear"] == 0.2
-    from stream.stages.score import Score
-    from tests.test_score_stage import request
-
     score = Score(configured(TRIED), 0, 1, stage, {})
     served = [score.process(batch("requests", [request(i, pairs[0][0])]))[0].event for i in range(2000)]
     by_linear = [s for s in served if s.learner == "linear"]

@@ -14,7 +14,19 @@ from stream.contract import DEAD_LETTERS, DECISIONS, PREDICTIONS, SNAPSHOTS
 from stream.events import Traffic
 from stream.stages.learn import Learn
 from stream.stages.score import Score
-from tests.learning import KEY, LOGISTIC, batch, configured, events, example, fed, model_figures, numbers_only, stream
+from tests.learning import (
+    KEY,
+    LOGISTIC,
+    batch,
+    configured,
+    events,
+    example,
+    fed,
+    lived_through,
+    model_figures,
+    numbers_only,
+    stream,
+)
 from tests.test_score_stage import request
 
 ARMS = f"      champion: majority\n      challengers: {{linear: {LOGISTIC}}}\n      publish: 100\n"
@@ -30,12 +42,7 @@ def lived(text: str, n: int, seed: int = 1, **tags: str) -> tuple[Learn, list[An
     for i, (x, y) in enumerate(numbers_only(stream(n, seed=seed))):
         asked = request(i, x)
         asked.tags = tags | {"user": str(i % 50)}
-        answers = events(score.process(batch("requests", [asked], i)), PREDICTIONS)
-        made = example(i, x, y, dict(stage.served("m")))
-        made.votes = [vote for vote in made.votes if vote.learner != answers[0].learner]
-        made.prediction = answers[0]
-        fed(stage, [made])
-        served.append(answers[0])
+        served.append(lived_through(stage, score, asked, y)[0])
     return stage, served
 
 

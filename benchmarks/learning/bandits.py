@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.detection.bars import Bar, Part, at_least, at_most
-from learners.bandits import BANDITS, Bandit, Settings
+from learners.bandits import BANDITS, Bandit
 from learners.off_policy import ESTIMATORS, NORMAL_95, Interval, OffPolicy
+from learners.plans import Settings
 
 Floats = NDArray[np.float64]
 

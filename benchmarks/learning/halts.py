@@ -22,7 +22,8 @@ from benchmarks.learning import streams
 from learners import guard, registry
 from learners.contract import Label
 from learners.estimators import Estimator
-from learners.guard import Answered, Candidate, GuardPlan
+from learners.guard import Answered, Candidate
+from learners.plans import GuardPlan
 from learners.probation import Watchman
 
 EVERY: Final = 500

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Final, cast
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -21,8 +21,7 @@ from stream.joining import columns
 from stream.joining.delays import Delays
 from stream.joining.pending import Entry
 from stream.joining.rules import Rules
-
-CHAMPION: Final = "champion"
+from stream.learning import CHAMPION
 
 
 class PredictionRow(msgspec.Struct, array_like=True, gc=False):

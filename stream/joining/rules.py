@@ -74,7 +74,7 @@ class Rules:
     def read(self, value: Class) -> Class:
         """A label or prediction as this task counts it. Raises ValueError, with a reason for people, where it cannot.
 
-        >>> from stream.config import Model, Task
+        >>> from stream.config import Model
         >>> Rules.of(0, "m", Model(task="binary", positive="late")).read("late")
         1.0
         >>> Rules.of(0, "m", Model(task="binary")).read("1"), Rules.of(0, "m", Model(task="binary")).read(True)

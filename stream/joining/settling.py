@@ -138,17 +138,13 @@ def _revise(entry: Entry, order: float, label: Class, source: str, value: Class,
 
 def _unhear(matcher: Matcher, order: float, entry: Entry, known: Known, panel: Annotators) -> Fate | None:
     """Take one annotator's vote back: what the others say stands, or nothing if there are none."""
-    labels, predictions = matcher.ledger.labels, matcher.ledger.predictions
+    labels = matcher.ledger.labels
     labels.retracted += 1
     if not has_voted(entry, known):
         return None
     resolved = unhear(panel, entry, known)
     if resolved is None:
-        entry.stands = False
-        labels.joined -= 1
-        labels.superseded += 1
-        predictions.joined -= 1
-        predictions.pending += 1
+        _take_back(matcher, entry)
         return None
     if resolved.label == entry.label:
         return None
@@ -158,14 +154,19 @@ def _unhear(matcher: Matcher, order: float, entry: Entry, known: Known, panel: A
 
 def _retract(matcher: Matcher, entry: Entry, known: Known) -> None:
     """Take back what the same source had said; a retraction of anything else changes nothing."""
-    labels, predictions = matcher.ledger.labels, matcher.ledger.predictions
-    labels.retracted += 1
+    matcher.ledger.labels.retracted += 1
     if entry.stands and not entry.implicit and entry.source == known.label.label_source:
-        entry.stands = False
-        labels.joined -= 1
-        labels.superseded += 1
-        predictions.joined -= 1
-        predictions.pending += 1
+        _take_back(matcher, entry)
+
+
+def _take_back(matcher: Matcher, entry: Entry) -> None:
+    """No label stands any more: the prediction is pending again."""
+    labels, predictions = matcher.ledger.labels, matcher.ledger.predictions
+    entry.stands = False
+    labels.joined -= 1
+    labels.superseded += 1
+    predictions.joined -= 1
+    predictions.pending += 1
 
 
 def _imply(matcher: Matcher, order: float, entry: Entry) -> Fate | None:

@@ -16,7 +16,7 @@ from learners.snapshots import load, open_sealed
 from stream.runtime.stages import KEY_VARIABLE, secrets_from
 
 
-class Signed(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class Signed(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow is an extra: without it its class is unknown
     """Answers rows of features with prediction, score and probabilities."""
 
     learner: Learner

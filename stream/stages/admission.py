@@ -17,7 +17,8 @@ from stream.config import Model
 from stream.errors import InputFault
 from stream.events import Example, Prediction, Vote
 from stream.joining.rules import Rules
-from stream.stages.roster import CHAMPION, Roster
+from stream.learning import CHAMPION
+from stream.stages.roster import Roster
 
 UNTRAINED: Final = "0"
 """The version under which a learner answers that no snapshot has reached."""

@@ -21,9 +21,10 @@ from stream import config
 from stream.contract import Output
 from stream.errors import InputFault, StateError
 from stream.events import Alert, Command, Example
+from stream.learning import CHAMPION
 from stream.stages.admission import Admission, AdmissionState
 from stream.stages.publishing import Signing
-from stream.stages.roster import CHAMPION, Served
+from stream.stages.roster import Served
 from stream.stages.steering import Steering, SteeringState
 
 FIRING: Final = frozenset({"firing", "revised", "acknowledged"})
@@ -95,7 +96,6 @@ class Course:
         loss = None if answer is None else replay.loss(self._model.task, answer, item.y)
         steering.buffer.add(encode(item), item.y, loss)
         steering.look(item.at, out)
-        steering.milestones.pass_by(steering.kept.learned, item.at, steering.roster)
         steering.offer(item.at, out)
 
     def _judge(self, example: Example, item: Item) -> dict[str, Said]:

@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from learners.contract import Learner, Said
-from learners.guard import Answered, Candidate, Finding, GuardPlan, Verdict, examine, loss
+from learners.guard import Answered, Candidate, Finding, Verdict, examine, loss
+from learners.plans import GuardPlan
 from learners.policies import Item
 from learners.probation import Watchman
 from stream.config import Model
@@ -126,14 +127,15 @@ class Guard:
         if self._state.serving is not None:
             self._keep_good(self._state.serving, champion)
 
-    def publishable(self, champion: Pupil, at: float) -> Failed | None:
-        """Examine the champion before it is published; None if it may be, and then its probation begins."""
+    def publishable(self, champion: Pupil, copy: bytes | None, at: float) -> Failed | None:
+        """Examine the champion before it is published; None if it may be, and then its probation begins. `copy` is the
+        champion as it stands, where somebody has just taken one."""
         if self._plan is None:
             return None
         state = self._state
         if self._good is not None and champion.learner.updates < state.next_copy:
             return None  # a large model: the present comparison goes on
-        copy = champion.learner.snapshot()
+        copy = copy or champion.learner.snapshot()
         state.next_copy = champion.learner.updates + len(copy) // BYTES_PER_EXAMPLE
         if self._good is None:
             self._keep_good(copy, champion)

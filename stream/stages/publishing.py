@@ -11,8 +11,9 @@ from typing import Any, Final, NamedTuple
 from learners import snapshots
 from stream.contract import DECISIONS, SNAPSHOTS, Output
 from stream.events import Decision, ModelSnapshot
+from stream.learning import CHAMPION
 from stream.stages.pupil import Pupil
-from stream.stages.roster import CHAMPION, Roster
+from stream.stages.roster import Roster
 
 ENVELOPE_BYTES_MAX: Final = 8_388_608
 """A larger snapshot is not published, and counted: no broker would take it."""

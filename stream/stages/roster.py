@@ -17,17 +17,9 @@ import msgspec
 from learners.contract import Learner
 from stream.config import Model
 from stream.errors import InputFault
+from stream.learning import BASELINE, CHAMPION, PREVIOUS, RIVAL
 from stream.stages.pupil import Pupil, PupilState
 from stream.units import LearnerSpec
-
-CHAMPION: Final = "champion"
-BASELINE: Final = "baseline"
-PREVIOUS: Final = "previous"
-"""The champion before this one."""
-
-RIVAL: Final = "rival"
-"""A fresh learner like the champion, started after an alert from what has come since the change."""
-
 
 STANDING: Final = frozenset({CHAMPION, BASELINE, PREVIOUS})
 """Parts that cannot be promoted: the champion is already, and the one before is rolled back to."""

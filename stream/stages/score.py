@@ -7,7 +7,7 @@ asks the live learners, which stand at the same place of the log. Refuses to kno
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -20,7 +20,8 @@ from stream.contract import PREDICTIONS, REQUESTS, Batch, Chunk, Output, Record
 from stream.errors import InputFault, StateError
 from stream.events import Heartbeat, ModelSnapshot, Prediction, Request, Role, Traffic
 from stream.joining.letters import dead_letter
-from stream.stages.roster import CHAMPION, PREVIOUS, RIVAL, Served, specs
+from stream.learning import CHAMPION, PREVIOUS, RIVAL
+from stream.stages.roster import Served, specs
 
 
 class Live(Protocol):
@@ -145,7 +146,7 @@ class Score:
             if isinstance(event, Traffic):
                 self._state.traffic[event.model] = event
                 return
-            if event.learner not in {*self._models[event.model], PREVIOUS, RIVAL}:
+            if event.learner not in self._parts(event.model):
                 return
             served = self._open(event.model, event.learner, event.envelope)
             if (served.version, served.learner.updates) != (event.version, event.updates):
@@ -158,6 +159,10 @@ class Score:
         held[event.learner] = _Held(event.version, event.updates, event.envelope)
         if self._live is None:
             self._learners[event.model][event.learner] = served
+
+    def _parts(self, model: str) -> Collection[str]:
+        """Names under which learners of a model may come; none of a model of another configuration."""
+        return {*self._models[model], PREVIOUS, RIVAL} if model in self._models else ()
 
     def _open(self, model: str, name: str, envelope: bytes) -> Served:
         opened = snapshots.open_sealed(envelope, self._keys)
@@ -188,7 +193,7 @@ class Score:
             return
         for model, held in read.held.items():
             for name, one in held.items():
-                if model in self._models and name in {*self._models[model], PREVIOUS, RIVAL}:
+                if name in self._parts(model):
                     try:
                         self._learners[model][name] = self._open(model, name, one.envelope)
                     except snapshots.SnapshotError as error:

@@ -20,11 +20,12 @@ from stream.config import Model
 from stream.contract import SNAPSHOTS, Output
 from stream.errors import InputFault
 from stream.events import Traffic as TrafficTold
+from stream.learning import BASELINE, CHAMPION, PREVIOUS
 from stream.stages.freshening import Freshening, FresheningState
 from stream.stages.guarding import HELD_OUT_EVERY, HELD_OUT_MIN, Failed, Guard, GuardState
 from stream.stages.milestones import Milestone, Milestones, MilestonesState
 from stream.stages.publishing import Decisions, Signing, Span, moment, publish
-from stream.stages.roster import BASELINE, CHAMPION, PREVIOUS, Roster, RosterState
+from stream.stages.roster import Roster, RosterState
 from stream.stages.traffic import Traffic, TrafficState
 from stream.stages.trialling import Moved, Trials, TrialsState
 
@@ -308,10 +309,12 @@ class Steering:
     # -- what is told -------------------------------------------------------------------------------------------------
 
     def offer(self, at: float, out: list[Output]) -> None:
-        """Publish if enough has been learned, and the guard lets it."""
+        """Keep a copy to go back to, and publish, if enough has been learned and the guard lets it."""
+        taken = self.milestones.pass_by(self.kept.learned, at, self.roster)
         if self.kept.unpublished < self._learn.publish:
             return
-        failed = self.guard.publishable(self.roster.champion, at)
+        copy = None if taken is None else taken.learners[CHAMPION]
+        failed = self.guard.publishable(self.roster.champion, copy, at)
         if failed is None:
             self.publish(at, out)
         else:

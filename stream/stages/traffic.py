@@ -18,7 +18,8 @@ from learners.contract import Label, Said
 from learners.off_policy import OffPolicy
 from stream.config import Model
 from stream.events import Example
-from stream.stages.roster import BASELINE, CHAMPION, PREVIOUS, Roster
+from stream.learning import BASELINE, CHAMPION, PREVIOUS
+from stream.stages.roster import Roster
 
 HOLDOUT_SEED: Final = 0x7F4A7C15
 """Never changes, so that the same units stay apart from everything that is tried."""

@@ -12,13 +12,16 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from learners import replay
 from learners.contract import Label, Said
+from learners.metrics import Task
 from learners.trials import SHARE_TOLERANCE, Command, Step, Trial
 from stream import learning
 from stream.config import Model
 from stream.errors import InputFault
 from stream.events import Example
-from stream.stages.roster import CHAMPION, PREVIOUS, STANDING, Roster
+from stream.learning import CHAMPION, PREVIOUS
+from stream.stages.roster import STANDING, Roster
 
 OUT: Final = frozenset({"canary", "awaiting", "promoted"})
 """States in which a challenger has left the shadow."""
@@ -101,7 +104,8 @@ class Trials:
             before, after = answers.get(PREVIOUS if part == CHAMPION else CHAMPION), answers.get(part)
             if before is None or after is None:
                 continue
-            losses = [[loss(self._scaled(), said, item_y) for loss in self._metrics] for said in (before, after)]
+            scale = self._scaled()
+            losses = [[loss(self._task, said, item_y) / scale for loss in self._metrics] for said in (before, after)]
             if not all(map(math.isfinite, losses[0] + losses[1])):
                 continue
             was_served, share = self._split(part, trial, served.learner, served.propensity)
@@ -110,7 +114,7 @@ class Trials:
             self._rows.setdefault(part, []).append(row)
 
     def _scaled(self) -> float:
-        """What an absolute error is divided by."""
+        """What a loss is divided by; 1 for classes."""
         return ERROR_SCALE * self._state.error / self._state.n if self._state.n and self._state.error > 0 else 1.0
 
     def _split(self, part: str, trial: Trial, served: str, propensity: float | None) -> tuple[bool | None, float]:
@@ -222,34 +226,17 @@ def _take(trial: Trial, rows: Sequence[Row]) -> None:
         trial.take(champion, challenger, asked, served, shares, outcomes)
 
 
-def _error(scale: float, said: Said, y: Label) -> float:
+def _error(task: Task, said: Said, y: Label) -> float:
     return float(said.prediction != y)
 
 
-def _absolute(scale: float, said: Said, y: Label) -> float:
-    return abs(float(said.prediction) - float(y)) / scale
+def _log_loss(task: Task, said: Said, y: Label) -> float:
+    return math.log(max(replay.share_of(task, said, y), LOG_LOSS_MIN)) / math.log(LOG_LOSS_MIN)
 
 
-def _share(said: Said, y: Label) -> float:
-    """The probability that was given to what happened; of an answer without one, all or nothing."""
-    if said.score is None:
-        return float(said.prediction == y)
-    if said.probabilities is not None:
-        return said.probabilities.get(str(y), 0.0)
-    return said.score if y == 1 else 1.0 - said.score
-
-
-def _brier(scale: float, said: Said, y: Label) -> float:
-    return (1.0 - _share(said, y)) ** 2
-
-
-def _log_loss(scale: float, said: Said, y: Label) -> float:
-    return math.log(max(_share(said, y), LOG_LOSS_MIN)) / math.log(LOG_LOSS_MIN)
-
-
-_LOSSES: Final[Mapping[tuple[str, str], Callable[[float, Said, Label], float]]] = {
+_LOSSES: Final[Mapping[tuple[str, str], Callable[[Task, Said, Label], float]]] = {
     **{(task, name): loss for task in ("binary", "multiclass")
-       for name, loss in (("loss", _error), ("error", _error), ("brier", _brier), ("log_loss", _log_loss))},
-    **{("regression", name): _absolute for name in ("loss", "absolute")},
+       for name, loss in (("loss", _error), ("error", _error), ("brier", replay.loss), ("log_loss", _log_loss))},
+    **{("regression", name): replay.loss for name in ("loss", "absolute")},
 }  # fmt: skip
-"""Losses by task and name (`learning.METRICS`), each at most about 1."""
+"""Losses by task and name (`learning.METRICS`): of classes from 0 to 1, of a regression in its unit."""
