@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 FROUROS := build/frouros
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint types setup bench-throughput bench-detection bench-learning lock clean need-kafka
+.PHONY: help demo demo-kafka test lint types setup soak-simulation bench-throughput bench-detection bench-learning lock release clean need-kafka
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ lint: setup ## ruff: rules and format
 
 types: setup ## mypy, strict
 	@$(BIN)/mypy
+
+soak-simulation: setup ## simulated runs with faults for SECONDS (an hour), from seed FIRST on
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.simulation --seconds $(or $(SECONDS),3600) --first $(or $(FIRST),200)
 
 bench-throughput: setup need-kafka ## a million events: replay and Kafka beside a bare consumer; build/throughput.json
 	@$(BIN)/python -m benchmarks.throughput --out build/throughput.json $(BENCH_ARGS)
@@ -61,6 +64,13 @@ need-kafka:
 lock: setup ## requirements-dev.txt anew from pyproject.toml
 	@$(PIP) install uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --extra dev --no-emit-package tidegate -o requirements-dev.txt pyproject.toml
+
+release: setup ## the package, an audit of its dependencies and a bill of materials (CycloneDX); build/release/
+	@rm -rf build/release && mkdir -p build/release
+	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/python -m pip --quiet --disable-pip-version-check install 'pip-audit>=2.9,<3' 'cyclonedx-bom>=7,<8'; }
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/release .
+	@build/audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o build/release/sbom.json $(BIN)/python
+	@build/audit/bin/pip-audit --strict --progress-spinner off --no-deps --disable-pip --requirement requirements-dev.txt
 
 clean: ## remove everything that make has built
 	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tidegate.egg-info

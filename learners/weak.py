@@ -28,8 +28,9 @@ from learners.metrics import Task
 PREFIX: Final = "rule:"
 """Before a rule's name where it stands among annotators."""
 
-RULES_MAX: Final = 100
-"""Each is asked of every event, at about 0.3 us a comparison."""
+RULES_MAX: Final = 16
+"""They vote beside people, and an event takes so many votes of both as `stream.limits.VOTES_MAX` says. Each is asked at
+about 0.3 us a comparison."""
 
 DEPTH_MAX: Final = 10
 """Conditions within conditions; deeper ones nobody reads."""

@@ -7,6 +7,7 @@ its errors name the path); canonical encoding for digests by sorted keys.
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 from typing import Any, TypeVar, get_origin
 
@@ -27,6 +28,8 @@ _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(kind) for kind in (Prediction, Label, Request)
 }
 _ENCODER = msgspec.json.Encoder()
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+"""Strings whole, so that brackets in them do not count; one without an end reaches to the end: linear time."""
 
 
 def decode_inbound(
@@ -98,6 +101,22 @@ def _check_features(features: dict[str, Any]) -> None:
             raise InputFault("features", f"features.{name} has {len(value)} characters")
 
 
+def is_deeper(text: bytes, depth_max: int) -> bool:
+    """Whether JSON nests deeper, told by its brackets before anything is decoded.
+
+    >>> is_deeper(b'{"a": [1, "[[["]}', 2), is_deeper(b'{"a": [[1]]}', 2)
+    (False, True)
+    """
+    if text.count(b"[") + text.count(b"{") <= depth_max:
+        return False
+    depth = 0
+    for found in _BRACKETS.finditer(text):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(found[0], 0)
+        if depth > depth_max:
+            return True
+    return False
+
+
 def encode(event: msgspec.Struct) -> bytes:
     """JSON for events that people and other programs read; msgpack for columnar ones, which carry arrays."""
     return pack(event) if getattr(event, "columnar", False) else _ENCODER.encode(event)
@@ -110,7 +129,7 @@ def decode(kind: type[S], value: bytes | msgspec.Struct | None) -> S:
     try:
         if isinstance(value, bytes):
             return unpack(kind, value) if getattr(kind, "columnar", False) else msgspec.json.decode(value, type=kind)
-    except (msgspec.DecodeError, StateError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, StateError) as error:
         raise StateError(f"a {kind.__name__} in our own log cannot be read: {error}") from error
     raise StateError(f"our own log holds {type(value).__name__} where a {kind.__name__} belongs")
 
@@ -137,7 +156,7 @@ def unpack(kind: type[S] | Any, value: bytes) -> S:
     """The inverse of `pack`. Raises StateError where the bytes are of another kind."""
     try:
         return msgspec.msgpack.decode(value, type=kind, dec_hook=_array_in)
-    except (msgspec.DecodeError, TypeError, ValueError) as error:
+    except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
         raise StateError(f"not a {getattr(kind, '__name__', kind)}: {error}") from error
 
 

@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 import yaml
 
-from stream import codec, inputs, learning, limits, targets
+from learners import weak
+from stream import codec, inputs, learning, limits, orders, targets
 from stream.errors import ConfigError
 from stream.learning import Learn
 from stream.tree import build
@@ -79,8 +80,17 @@ class Windows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Implicit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a prediction without a label counts as after a while. `rules`: conditions over features that vote
+    (`learners.weak`), each `{if: {feature: amount, above: 1000}, label: 1, confidence: 0.7}`; `label`: what it counts
+    as where there are none, or none of them votes; with rules and no label it then stays without one."""
+
     after: Duration
-    label: bool | int | float | str = 0
+    label: bool | int | float | str | None = None
+    rules: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if self.label is None and not self.rules:
+            msgspec.structs.force_setattr(self, "label", 0)
 
 
 class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,17 +199,26 @@ class Deliver(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     insecure: bool = False
 
 
+class Commands(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may order what: by name of a key, the actions that it may order, or `all`. The keys themselves stand in the
+    environment (TIDEGATE_COMMAND_KEYS); once there are any, a command that none of them signed is refused."""
+
+    keys: dict[str, orders.May]
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     models: dict[str, Model]
     kafka: Kafka | None = None
     topics: Topics = Topics()
     engine: Engine = Engine()
+    commands: Commands | None = None
     deliver: list[Deliver] = []
     input: Input | None = None
 
     def hash(self) -> str:
-        """Identifies what decides outputs: the models and the idle rule, not where bytes are carried."""
-        return codec.digest(codec.canonical(msgspec.to_builtins([self.models, self.engine.idle], enc_hook=_plain)))
+        """Identifies what decides outputs: the models, the idle rule and who may order, not where bytes are carried."""
+        decides = [self.models, self.engine.idle, *([] if self.commands is None else [self.commands])]
+        return codec.digest(codec.canonical(msgspec.to_builtins(decides, enc_hook=_plain)))
 
 
 def _plain(value: Any) -> Any:
@@ -243,6 +262,8 @@ def _cross_check(config: Config, faults: list[str]) -> None:
         implicit = model.labels.implicit
         if implicit and implicit.after > model.labels.horizon:
             faults.append(f"{at}.labels.implicit.after: must not exceed labels.horizon")
+        if implicit and implicit.rules:
+            faults.extend(f"{at}.labels.implicit.rules: {fault}" for fault in weak.parse(implicit.rules, model.task)[1])
         if model.labels.annotators == "dawid_skene" and model.task == "regression":
             faults.append(f"{at}.labels.annotators: dawid_skene needs classes; write weighted (a weighted median)")
         if model.fairness and model.task != "binary":
@@ -254,5 +275,7 @@ def _cross_check(config: Config, faults: list[str]) -> None:
         if model.learn:
             faults.extend(learning.faults(f"{at}.learn", model.task, model.learn))
     faults.extend(targets.faults(config.deliver, config.models))
+    if config.commands is not None:
+        faults.extend(orders.faults("commands.keys", config.commands.keys))
     if config.input is not None:
         faults.extend(inputs.faults(config.input, config.models))

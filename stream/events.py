@@ -293,7 +293,7 @@ class Window(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Command(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A person's order."""
+    """A person's order. `signature`: by the key that `key_id` names (`stream.commands`)."""
 
     command_id: Id
     action: Name
@@ -302,6 +302,7 @@ class Command(msgspec.Struct, kw_only=True, omit_defaults=True):
     issued_by: str = ""
     issued_at: Moment = 0.0
     expires_at: Moment | None = None
+    key_id: Name | None = None
     signature: str | None = None
 
 

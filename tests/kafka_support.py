@@ -114,7 +114,7 @@ class Cluster:
     def stage(self, name: str, partition: int) -> Stage:
         """A stage as its last checkpoint left it; its worker must have ended in order."""
         entries = asyncio.run(restore.read_journal(self.config, self.clients, partition))
-        found = journal.recover(f"{name}/{partition}", entries, KEY.encode())
+        found = journal.recover(f"{name}/{partition}", entries, (KEY.encode(),))
         assert found is not None and not found.journal, "a worker that ends in order leaves nothing to replay"
         stage = make_stage(name, self.config, partition, self.config.topics.partitions, Secrets(KEY.encode(), "k"))
         stage.restore(found.whole.state)
@@ -143,6 +143,12 @@ class Worker:
     @property
     def said(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def alive(self) -> bool:
+        """True; a worker that has ended by itself fails the test with what it said."""
+        code = self.process.poll()
+        assert code is None, f"a worker ended with {code}:\n{self.said[-3000:]}"
+        return True
 
     def partitions(self) -> list[int] | None:
         """Partitions of its newest assignment; None before it is ready."""

@@ -1,4 +1,4 @@
-"""What is deployed fits together: compose file, image, Prometheus, Grafana, and the names that the engine really has.
+"""What is deployed fits together: compose file, image, make (`tests/test_dashboards.py` has Prometheus and Grafana).
 
 Runs without Docker: the files are read as data, and the image's one step that can fail for our reasons, building the
 package from the copied files, is done in an empty directory.
@@ -6,43 +6,28 @@ package from the copied files, is done in an empty directory.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import click
-import numpy as np
 import pytest
 import yaml
 
 from stream import config
-from stream.contract import LABELS, TOPICS, Record
-from stream.events import Alert
-from stream.ledger import Ledger
-from stream.runtime.embedded import Embedded
-from stream.runtime.feed import Feed
-from stream.runtime.metrics import METRICS, Figures, ShardFigures
+from stream.contract import TOPICS
+from stream.runtime.metrics import METRICS
+from stream.runtime.scrape import TOKEN_VARIABLE
 from stream.surface.cli import cli
 from tests.house import ROOT
 
 DEPLOY = ROOT / "deploy"
 KNOWN = {spec.name: spec for spec in METRICS}
-OF_PROMETHEUS = {"instance", "job", "le"}
-RECORDED = {
-    "tidegate:alerts:total",
-    "tidegate:dead_letters:total",
-    "tidegate:input_lag:records",
-    "tidegate:leaks:total",
-    "tidegate:learner_faults:total",
-    "tidegate:records:rate1m",
-}
 
 
 def load(path: str) -> Any:
@@ -51,47 +36,6 @@ def load(path: str) -> Any:
 
 def compose() -> dict[str, Any]:
     return dict(load("docker-compose.yml"))
-
-
-def metric_faults(expression: str) -> Iterator[str]:
-    """Names and labels of the engine that an expression uses and the engine does not have."""
-    for name, labels in re.findall(r"\b(tidegate_\w+)(?:\{([^}]*)\})?", expression):
-        base = name if name in KNOWN else re.sub(r"_(bucket|sum|count)$", "", name)
-        spec = KNOWN.get(base)
-        if spec is None or (base != name and spec.kind != "histogram"):
-            yield f"no metric {name}"
-            continue
-        if spec.kind == "histogram" and base == name:
-            yield f"{name} is a histogram: use its _bucket, _sum or _count"
-        for label in re.findall(r"(\w+)\s*[=!]", labels):
-            if label not in {*spec.labels, *OF_PROMETHEUS}:
-                yield f"{name} has no label {label}"
-    for name in re.findall(r"\btidegate:[\w:]+", expression):
-        if name not in RECORDED:
-            yield f"nothing records {name}"
-    yield from _grouping_faults(expression)
-
-
-def _grouping_faults(expression: str) -> Iterator[str]:
-    """`by` may only name labels of a metric that stands in the expression."""
-    specs = [
-        KNOWN[name] for name in re.findall(r"\btidegate_\w+?(?=_bucket|_sum|_count|\b)", expression) if name in KNOWN
-    ]
-    if not specs:  # recorded series and Prometheus' own
-        return
-    allowed = OF_PROMETHEUS.union(*(spec.labels for spec in specs))
-    for labels in re.findall(r"\bby\s*\(([^)]*)\)", expression):
-        for label in re.split(r"\s*,\s*", labels.strip()):
-            if label not in allowed:
-                yield f"grouped by {label}, which none of its metrics has"
-
-
-def rules() -> list[dict[str, str]]:
-    return [rule for group in load("deploy/prometheus/rules.yml")["groups"] for rule in group["rules"]]
-
-
-def dashboard() -> dict[str, Any]:
-    return dict(json.loads((DEPLOY / "grafana/dashboards/tidegate.json").read_text()))
 
 
 def test_compose_has_the_whole_loop() -> None:
@@ -143,12 +87,22 @@ def test_compose_publishes_on_loopback_only() -> None:
 
 def test_the_engine_refuses_to_start_without_a_key_and_none_is_committed() -> None:
     """F53: compose itself stops at `:?`, the example holds no key, and .env is not committed."""
-    key = compose()["services"]["engine"]["environment"]["TIDEGATE_SNAPSHOT_KEY"]
-    assert re.fullmatch(r"\$\{TIDEGATE_SNAPSHOT_KEY:\?.+\}", key)
-    assert re.search(r"^TIDEGATE_SNAPSHOT_KEY=$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    needed = [("engine", "TIDEGATE_SNAPSHOT_KEY"), ("engine", TOKEN_VARIABLE), ("forward", TOKEN_VARIABLE)]
+    for service, name in needed:
+        assert re.fullmatch(rf"\$\{{{name}:\?.+\}}", compose()["services"][service]["environment"][name])
+        assert re.search(rf"^{name}=$", (ROOT / ".env.example").read_text(), re.MULTILINE)
     assert ".env" in (ROOT / ".gitignore").read_text().split()
     for path in [ROOT / "docker-compose.yml", ROOT / ".env.example", *filter(Path.is_file, DEPLOY.rglob("*"))]:
         assert not re.search(rb"\b[0-9a-f]{32,}\b", path.read_bytes()), f"a key in {path}?"
+
+
+def test_prometheus_shows_the_token_that_the_engine_asks_for() -> None:
+    """F53: an address off loopback is served to nobody without one (`stream.runtime.scrape`)."""
+    composed, jobs = compose(), load("deploy/prometheus/prometheus.yml")["scrape_configs"]
+    assert composed["secrets"]["metrics_token"] == {"environment": TOKEN_VARIABLE}
+    assert composed["services"]["prometheus"]["secrets"] == ["metrics_token"]
+    for job in jobs:
+        assert job["authorization"] == {"credentials_file": "/run/secrets/metrics_token"}, job["job_name"]
 
 
 def container_config() -> str:
@@ -229,130 +183,6 @@ def test_what_the_image_copies_builds_into_a_complete_package(tmp_path: Path) ->
     wanted = {p.relative_to(ROOT).as_posix() for p in kept if "__pycache__" not in p.parts} | {"tidegate.py"}
     assert wanted - packed == set()
     assert {name.split("/")[0] for name in packed if ".dist-info" not in name} <= {*copied()}  # and no tests
-
-
-LEARNING = """
-models:
-  m:
-    task: binary
-    false_alarms: 1 per 1000 events
-    reference: {first: 500}
-    windows: {every: 2h, min_events: 50}
-    labels: {horizon: 1d}
-    learn: {champion: river.linear_model.LogisticRegression}
-input: {model: m, label: y, label_delay: {events: 5}}
-"""
-
-
-def test_every_metric_of_a_stage_leads_through_the_figures_of_real_stages(tmp_path: Path) -> None:
-    """F15: a path that no stage has would be a panel that stays empty, and an alert that never fires."""
-    draw = np.random.default_rng(3)
-    rows = np.column_stack([draw.normal(size=2000), draw.integers(0, 2, 2000)])
-    rows[1000:, 0] += 5.0  # something to raise an alert for
-    lines = ["x,y", *(f"{x:.3f},{y:.0f}" for x, y in rows)]
-    (tmp_path / "data.csv").write_text("\n".join(lines))
-    loaded = config.parse(LEARNING)
-    embedded = Embedded(loaded)
-    for _ in embedded.run(Feed(loaded, tmp_path / "data.csv")):
-        pass
-    embedded.feed(LABELS, 0, [Record(0, embedded.now, b"key", b"not JSON")], embedded.now)
-    embedded.finish()
-    shards = [ShardFigures(consumer.name, 0, consumer.stage.figures(), {}) for consumer in embedded.consumers]
-    figures = Figures()
-    figures.publish(shards, {})
-    filled = {family.name for family in figures.collect() if family.samples}
-    of_stages = [spec for spec in METRICS if not spec.path.startswith(("shard.", "worker."))]
-    assert [spec.name for spec in of_stages if spec.name.removesuffix("_total") not in filled] == []
-    kinds = {s.labels["kind"] for family in figures.collect() for s in family.samples if "kind" in s.labels}
-    assert kinds and kinds <= set(get_args(get_type_hints(Alert)["kind"])), "tidegate_alerts_total is by kind of alert"
-
-
-@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])
-def test_every_rule_uses_metrics_that_exist(rule: dict[str, Any]) -> None:
-    """F46."""
-    assert list(metric_faults(rule["expr"])) == []
-    if "alert" in rule:
-        assert rule["labels"]["severity"] in ("information", "warning", "critical")
-        assert {"summary", "action"} <= set(rule["annotations"])
-
-
-def test_the_rule_of_the_ledger_adds_up_what_the_ledger_does() -> None:
-    """F24: exactly the states that are terms of the equations, and the total."""
-    rule = next(rule for rule in rules() if rule.get("alert") == "TidegateLedgerUnbalanced")["expr"]
-    panel = next(panel for panel in dashboard()["panels"] if panel["title"] == "Records unaccounted for")
-    for side in ("predictions", "labels"):
-        kind = type(getattr(Ledger(), side))
-        terms = [name for name in kind.__struct_fields__ if kind(**{name: 1}).sides()[1] == 1]
-        assert len(terms) >= 5 and "in" in Ledger().figures()[side]
-        for expression in (rule, panel["targets"][0]["expr"]):
-            assert f'tidegate_ledger_{side}{{state=~"{"|".join(terms)}"}}' in expression
-            assert f'tidegate_ledger_{side}{{state="in"}}' in expression
-
-
-def test_the_rules_cover_what_must_wake_somebody() -> None:
-    names = {rule.get("alert", "") for rule in rules()}
-    wanted = {"LedgerUnbalanced", "LagGrowing", "NoProgress", "DeadLetters", "Drift", "WorkerDown", "LearnerFails"}
-    assert {f"Tidegate{name}" for name in wanted} <= names
-    assert {rule["record"] for rule in rules() if "record" in rule} == RECORDED
-
-
-def test_every_panel_uses_metrics_that_exist_and_the_provisioned_source() -> None:
-    """F46."""
-    (source,) = load("deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
-    shown = [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
-    assert len(shown) >= 15
-    for panel in shown:
-        assert panel["datasource"]["uid"] == source["uid"], panel["title"]
-        assert panel["description"] and panel["targets"], panel["title"]
-        for target in panel["targets"]:
-            assert list(metric_faults(target["expr"])) == [], panel["title"]
-
-
-def test_the_dashboard_has_its_rows_and_no_panel_lies_on_another() -> None:
-    panels = dashboard()["panels"]
-    assert [panel["title"] for panel in panels if panel["type"] == "row"] == [
-        "Health and ledger",
-        "Throughput and lag",
-        "Drift and alerts",
-        "Models",
-        "Transactions and state",
-    ]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    cells: set[tuple[int, int]] = set()
-    for panel in panels:
-        at = panel["gridPos"]
-        area = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
-        assert at["x"] + at["w"] <= 24 and not area & cells, panel["title"]
-        cells |= area
-
-
-def test_grafana_finds_the_dashboard_where_compose_mounts_it() -> None:
-    mounts = dict(mount.split(":")[:2] for mount in compose()["services"]["grafana"]["volumes"])
-    (provider,) = load("deploy/grafana/provisioning/dashboards/tidegate.yml")["providers"]
-    assert mounts["./deploy/grafana/dashboards"] == provider["options"]["path"]
-    home = compose()["services"]["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
-    assert home == f"{provider['options']['path']}/tidegate.json"
-
-
-def test_every_metric_is_shown_somewhere() -> None:
-    """A metric that nobody sees is either missing on the dashboard or not worth its series."""
-    seen = json.dumps(dashboard()) + json.dumps(rules())
-    assert [name for name in KNOWN if name not in seen] == []
-
-
-@pytest.mark.parametrize(
-    ("expression", "fault"),
-    [
-        ("rate(tidegate_nothing_total[1m])", "no metric tidegate_nothing_total"),
-        ("tidegate_ready_bucket", "no metric tidegate_ready_bucket"),
-        ("tidegate_batch_seconds > 1", "is a histogram"),
-        ('tidegate_ready{stage="join"}', "tidegate_ready has no label stage"),
-        ("sum by (model) (tidegate_records_total)", "grouped by model"),
-        ("tidegate:nothing:total > 1", "nothing records tidegate:nothing:total"),
-    ],
-)
-def test_a_planted_fault_in_an_expression_is_found(expression: str, fault: str) -> None:
-    assert fault in next(metric_faults(expression))
 
 
 def make(where: Path, *arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -209,9 +209,9 @@ def test_a_state_that_is_not_signed_with_our_key_is_refused() -> None:
     state = b"state"
     manifest = journal.manifest_of("toy/0", 1, {(EXAMPLES, 0): 3}, "", state, 1, "")
     signed = journal.state_entries(journal.WholeState(manifest.signed(ours), state))
-    found = journal.recover("toy/0", signed, ours)
+    found = journal.recover("toy/0", signed, (theirs, ours))
     assert found is not None and found.whole.state == state
     moved = msgspec.structs.replace(manifest.signed(ours), positions=[(EXAMPLES, 0, 9)])
     for forged in (manifest, manifest.signed(theirs), moved):
         with pytest.raises(StateError, match="not signed with our key"):
-            journal.recover("toy/0", journal.state_entries(journal.WholeState(forged, state)), ours)
+            journal.recover("toy/0", journal.state_entries(journal.WholeState(forged, state)), (ours,))

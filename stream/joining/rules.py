@@ -10,6 +10,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from learners import weak
+from learners.annotators import Vote
+from learners.contract import FeatureDict
+from learners.weak import WeakRule
 from stream.config import Model, Task
 from stream.errors import ConfigError
 from stream.events import Class
@@ -36,8 +40,9 @@ class Rules:
     horizon_s: float
     early_s: float
     implicit_after_s: float | None
-    implicit_label: Class
+    implicit_label: Class | None
     implicit_value: Class
+    weak: tuple[WeakRule, ...]
     flush_s: float
     slices: tuple[str, ...]
     examples: bool
@@ -59,17 +64,32 @@ class Rules:
             horizon_s=float(model.labels.horizon),
             early_s=float(model.labels.early),
             implicit_after_s=None if implicit is None else float(implicit.after),
-            implicit_label=implicit.label if implicit else 0,
+            implicit_label=implicit.label if implicit else None,
             implicit_value=0.0,
+            weak=(),
             flush_s=flush_s,
             slices=tuple(dict.fromkeys(name for entry in model.sliced for name in entry)),
             examples=model.examples,
             annotators=model.labels.annotators,
         )
+        if implicit is None:
+            return made
+        rules = [made._reading(rule) for rule in weak.parse(implicit.rules, model.task)[0]]
         try:
-            return replace(made, implicit_value=made.read(made.implicit_label))
+            value = 0.0 if implicit.label is None else made.read(implicit.label)
         except ValueError as error:
             raise ConfigError("configuration", [f"models.{name}.labels.implicit.label: {error}"]) from None
+        return replace(made, implicit_value=value, weak=tuple(rules))
+
+    def _reading(self, rule: WeakRule) -> WeakRule:
+        """The rule with its label as the task reads it; in a binary task it votes 1 or 0, whatever the positive one
+        is called."""
+        value = float(rule.vote.label) if self.task == "binary" else self.read(rule.vote.label)
+        return rule._replace(vote=rule.vote._replace(label=value))
+
+    def votes(self, features: FeatureDict) -> list[Vote]:
+        """What the weak rules say of a prediction; nothing where all abstain."""
+        return weak.votes(self.weak, features)
 
     def read(self, value: Class) -> Class:
         """A label or prediction as this task counts it. Raises ValueError, with a reason for people, where it cannot.

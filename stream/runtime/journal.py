@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -129,11 +129,11 @@ def flat(positions: Mapping[Source, int]) -> list[tuple[str, int, int]]:
     return [(name, partition, position) for (name, partition), position in sorted(positions.items())]
 
 
-def recover(shard: str, entries: Iterable[Entry], key: bytes | None = None) -> Recovery | None:
+def recover(shard: str, entries: Iterable[Entry], keys: Sequence[bytes] = ()) -> Recovery | None:
     """The newest whole state of a shard that verifies, and the journal since; None if it never wrote one.
 
     `entries` are those of its journal partition in order, of all shards; compaction may have left out what later ones
-    replaced. With a `key`, a state that it did not sign is refused before it is looked at. Raises StateError if none
+    replaced. With `keys`, a state that none of them signed is refused before it is looked at. Raises StateError if none
     verifies, or if the journal since has holes.
     """
     prefix = f"{shard}/".encode()
@@ -149,18 +149,18 @@ def recover(shard: str, entries: Iterable[Entry], key: bytes | None = None) -> R
     faults = []
     for manifest in sorted(manifests, key=lambda m: -m.sequence):
         try:
-            return Recovery(_assemble(manifest, newest, key), _since(manifest, newest))
+            return Recovery(_assemble(manifest, newest, keys), _since(manifest, newest))
         except StateError as error:
             faults.append(str(error))
     raise StateError("; ".join(faults))
 
 
-def _assemble(manifest: Manifest, newest: Mapping[str, bytes], key: bytes | None) -> WholeState:
+def _assemble(manifest: Manifest, newest: Mapping[str, bytes], keys: Sequence[bytes]) -> WholeState:
     where = f"{manifest.shard}: whole state {manifest.sequence}"
     if manifest.format != FORMAT:
         raise StateError(f"{where} has format {manifest.format}; this version reads {FORMAT}")
-    if not hmac.compare_digest(manifest.signed(key).mac, manifest.mac):
-        raise StateError(f"{where} is not signed with our key; if the key has changed, start once with the old one")
+    if not any(hmac.compare_digest(manifest.signed(key).mac, manifest.mac) for key in keys or (None,)):
+        raise StateError(f"{where} is not signed with our key; if it has changed, keep the old one beside it")
     slot = f"state/{manifest.generation % 2}"
     parts = [newest.get(f"{slot}/{i}") for i in range(manifest.parts)]
     state = b"".join(part for part in parts if part is not None)

@@ -6,13 +6,17 @@ made, so a scrape, which comes on another thread, only reads what was flattened 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, NamedTuple
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from stream.runtime import scrape
 
 SERIES_MAX: Final = 20_000
 """Series of one scrape; tags of producers become labels (versions, codes), and a mistake there must not fill memory.
@@ -23,8 +27,9 @@ SECONDS_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 
 class MetricSpec(NamedTuple):
     """One metric. `path` leads through the figures of a shard (`<stage>.…` for the stage's own, `shard.…` for what the
-    runtime knows of it) or of the process (`worker.…`); `{label}` stands for any key and becomes that label. `stage`
-    and `partition` are the shard's own."""
+    runtime knows of it) or of the process (`worker.…`); a number is a place in a list. `{label}` stands for any key and
+    becomes that label, `{label:a|b.*}` for those keys only that fit one of the patterns. A word in place of a number
+    becomes the label that stands there, with 1 as the value. `stage` and `partition` are the shard's own."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -62,6 +67,84 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
                ("model",), "learn.models.{model}.leaks"),
     MetricSpec("tidegate_learner_metric", "gauge", "Prequential metric of a learner: scored before it learned.",
                ("model", "learner", "metric"), "learn.models.{model}.learners.{learner}.metrics.{metric}"),
+    # trust
+    MetricSpec("tidegate_expected_performance", "gauge",
+               "What is expected of the window that closed last, without its labels: estimate, low, high (95 %).",
+               ("model", "metric", "bound"), "watch.models.{model}.expected.{metric}.{bound:estimate|low|high}"),
+    MetricSpec("tidegate_realised_performance", "gauge",
+               "What the last window whose labels have come showed of the metrics that were expected of it.",
+               ("model", "metric"), "watch.models.{model}.realised.{metric}"),
+    MetricSpec("tidegate_calibration_error", "gauge",
+               "Expected calibration error of the champion's scores, what chance gives taken off.",
+               ("model",), "watch.models.{model}.calibration.ece"),
+    MetricSpec("tidegate_fairness_gap", "gauge", "Largest difference of a rate between two groups, over all labels.",
+               ("model", "group", "measure"), "watch.models.{model}.fairness.overall.{group}.{measure}.gap"),
+    MetricSpec("tidegate_fairness_ratio", "gauge",
+               "Smallest ratio of a rate between two groups, where a measure is a ratio (disparate impact).",
+               ("model", "group", "measure"), "watch.models.{model}.fairness.overall.{group}.{measure}.ratio"),
+    MetricSpec("tidegate_fairness_bound", "gauge", "Ends of the 95 % interval of a gap or ratio: low, high.",
+               ("model", "group", "measure", "bound"),
+               "watch.models.{model}.fairness.overall.{group}.{measure}.{bound:low|high}"),
+    MetricSpec("tidegate_label_bias", "gauge",
+               "How far labelled predictions lie from those whose label never came, in standard deviations.",
+               ("model", "of"), "watch.models.{model}.label_bias.{of}.difference"),
+    MetricSpec("tidegate_labels_before_event_total", "counter", "Labels that are older than their prediction.",
+               ("model",), "watch.models.{model}.leakage.labels_before_event.before"),
+    # how learning is steered
+    MetricSpec("tidegate_examples_learned_total", "counter", "Examples that the learners were taught, once each.",
+               ("model",), "learn.models.{model}.learned"),
+    MetricSpec("tidegate_examples_skipped_total", "counter", "Examples that passed while learning was paused.",
+               ("model",), "learn.models.{model}.skipped"),
+    MetricSpec("tidegate_examples_forgotten_total", "counter", "Examples that were learned and taken back.",
+               ("model",), "learn.models.{model}.forgotten"),
+    MetricSpec("tidegate_learning_paused", "gauge", "1 while a model learns nothing, for whatever reason.",
+               ("model",), "learn.models.{model}.paused"),
+    MetricSpec("tidegate_decisions_total", "counter", "Changes to learners; the decisions topic says why.",
+               ("model",), "learn.models.{model}.decisions"),
+    MetricSpec("tidegate_trial_state", "gauge",
+               "1 for the state that a challenger's trial is in: shadow, canary, awaiting, halted, promoted.",
+               ("model", "learner", "state"), "learn.models.{model}.trials.{learner}.state.{state}"),
+    MetricSpec("tidegate_trial_share", "gauge", "Share of the traffic that a challenger is to be served.",
+               ("model", "learner"), "learn.models.{model}.trials.{learner}.share"),
+    MetricSpec("tidegate_trial_labels", "gauge", "Labelled examples on which challenger and champion are compared.",
+               ("model", "learner"), "learn.models.{model}.trials.{learner}.evidence.labels"),
+    MetricSpec("tidegate_trial_advantage", "gauge",
+               "Mean loss less than the champion's: difference, and low and high of its always-valid interval.",
+               ("model", "learner", "bound"),
+               "learn.models.{model}.trials.{learner}.evidence.{bound:difference|low|high}"),
+    MetricSpec("tidegate_trial_log_evidence", "gauge",
+               "Natural logarithm of a test's e-value (3.0: 20 to 1): better, worse.<metric>, sample_ratio.",
+               ("model", "learner", "test"),
+               "learn.models.{model}.trials.{learner}.evidence.{test:better|worse.*|sample_ratio}"),
+    MetricSpec("tidegate_traffic_share", "gauge", "Share of the traffic that a learner is served, while it is split.",
+               ("model", "learner"), "learn.models.{model}.traffic.shares.{learner}"),
+    MetricSpec("tidegate_rewards_total", "counter", "Rewards of answers that were served with a known propensity.",
+               ("model",), "learn.models.{model}.traffic.rewards"),
+    MetricSpec("tidegate_arm_value", "gauge", "What an arm would earn if it were served everything, by estimator.",
+               ("model", "learner", "estimator"), "learn.models.{model}.traffic.values.{learner}.{estimator}.0"),
+    MetricSpec("tidegate_arm_value_low", "gauge", "Lower end of the 95 % interval of tidegate_arm_value.",
+               ("model", "learner", "estimator"), "learn.models.{model}.traffic.values.{learner}.{estimator}.1"),
+    MetricSpec("tidegate_arm_value_high", "gauge", "Upper end of the 95 % interval of tidegate_arm_value.",
+               ("model", "learner", "estimator"), "learn.models.{model}.traffic.values.{learner}.{estimator}.2"),
+    MetricSpec("tidegate_guard_state", "gauge",
+               "1 for what the guard says of the served champion: passing, probation, frozen, rolled_back.",
+               ("model", "state"), "learn.models.{model}.guard.status.{state}"),
+    MetricSpec("tidegate_guard_snapshots_total", "counter",
+               "Snapshots of the present champion by what the guard did: published, passed, refused, rolled_back.",
+               ("model", "result"), "learn.models.{model}.guard.{result:published|passed|refused|rolled_back}"),
+    MetricSpec("tidegate_guard_strikes", "gauge", "Updates in a row that have failed; after the second learning rests.",
+               ("model",), "learn.models.{model}.guard.strikes"),
+    MetricSpec("tidegate_freshness_interval_seconds", "gauge",
+               "Interval between updates that costs least: best, and low and high of its 90 % interval.",
+               ("model", "bound"), "learn.models.{model}.freshness.interval.{bound:best|low|high}"),
+    MetricSpec("tidegate_freshness_excess_loss", "gauge",
+               "Mean loss of an answer by the champion's age where it is updated at the best interval.",
+               ("model",), "learn.models.{model}.freshness.interval.excess"),
+    MetricSpec("tidegate_source_share", "gauge",
+               "Of each source of labels: its share of what came (share) and of what is learned (learned_share).",
+               ("model", "source", "of"), "learn.models.{model}.sources.sources.{source}.{of:share|learned_share}"),
+    MetricSpec("tidegate_source_flip_rate", "gauge", "How often a source seems to say the contrary of the truth.",
+               ("model", "source"), "learn.models.{model}.sources.sources.{source}.flip_rate"),
     # shards
     MetricSpec("tidegate_records_total", "counter", "Records processed.",
                ("stage", "partition", "input"), "shard.inputs.{input}.records"),
@@ -92,6 +175,15 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec("tidegate_shards", "gauge", "Shards that this worker carries, by stage.",
                ("stage",), "worker.shards.{stage}"),
     MetricSpec("tidegate_rebalances_total", "counter", "Rebalances since the start.", (), "worker.rebalances"),
+    # delivery
+    MetricSpec("tidegate_notices_total", "counter", "Alerts by target and what became of them: delivered, given_up.",
+               ("target", "result"), "worker.delivery.{target}.notices.{result}"),
+    MetricSpec("tidegate_notices_left_out_total", "counter", "Alerts that a target was not to be told of, by reason.",
+               ("target", "reason"), "worker.delivery.{target}.left_out.{reason}"),
+    MetricSpec("tidegate_delivery_failures_total", "counter", "Tries to tell a target that failed.",
+               ("target",), "worker.delivery.{target}.failures"),
+    MetricSpec("tidegate_delivery_tries", "gauge", "Failed tries so far of the notice that is on its way to a target.",
+               ("target",), "worker.delivery.{target}.tries"),
     MetricSpec("tidegate_metrics_dropped", "gauge", "Series left out because there were too many.",
                (), "worker.metrics_dropped"),
 )  # fmt: skip
@@ -146,9 +238,9 @@ class Figures(Collector):
         ]
         count = dropped = 0
         for spec in METRICS:
-            known = series[spec.name]
+            known, steps = series[spec.name], steps_of(spec.path)
             for own, root in [*roots, ({}, {"worker": worker})]:
-                for found, value in _walk(root, spec.path.split("."), {}):
+                for found, value in _walk(root, steps, {}):
                     labels = tuple({**own, **found}[name] for name in spec.labels)
                     if count >= SERIES_MAX and labels not in known:
                         dropped += 1
@@ -162,19 +254,33 @@ class Figures(Collector):
         return iter(self._families)
 
 
+def steps_of(path: str) -> list[str]:
+    """The steps of a path; dots of a pattern in braces part nothing.
+
+    >>> steps_of("learn.{test:better|worse.*}.0")
+    ['learn', '{test:better|worse.*}', '0']
+    """
+    return re.findall(r"\{[^}]*\}|[^.{}]+", path)
+
+
 def _walk(node: Any, path: list[str], found: dict[str, str]) -> Iterator[tuple[dict[str, str], Any]]:
     """Every value that the path leads to, with the labels met on the way. Tolerates what is missing or not a number."""
     if not path:
         if isinstance(node, (int, float)) or (isinstance(node, Mapping) and "buckets" in node):
             yield dict(found), node
         return
-    if not isinstance(node, Mapping):
-        return
     step, rest = path[0], path[1:]
-    if step.startswith("{"):
+    label, _, patterns = step.strip("{}").partition(":")
+    if isinstance(node, str) and step.startswith("{") and not rest:
+        yield {**found, label: node}, 1
+    elif isinstance(node, Sequence) and not isinstance(node, str) and step.isdecimal():
+        if int(step) < len(node):
+            yield from _walk(node[int(step)], rest, found)
+    elif isinstance(node, Mapping) and step.startswith("{"):
         for key, value in node.items():
-            yield from _walk(value, rest, {**found, step[1:-1]: str(key)})
-    elif step in node:
+            if not patterns or any(fnmatchcase(str(key), each) for each in patterns.split("|")):
+                yield from _walk(value, rest, {**found, label: str(key)})
+    elif isinstance(node, Mapping) and step in node:
         yield from _walk(node[step], rest, found)
 
 
@@ -192,11 +298,11 @@ def _family(spec: MetricSpec, series: Mapping[tuple[str, ...], Any]) -> Metric:
 
 
 def serve(figures: Figures, host: str, port: int) -> int:
-    """Serve `/metrics` from a thread of its own; returns the port taken (give 0 for any free one).
+    """Serve `/metrics` from threads of their own; returns the port taken (give 0 for any free one).
 
-    Loopback unless the configuration says otherwise: figures name models and versions.
+    Loopback unless the configuration says otherwise: figures name models and versions. Raises TidegateError for an
+    address off loopback without a token (see `stream.runtime.scrape`).
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(figures)
-    server, _ = start_http_server(port, addr=host, registry=registry)
-    return int(server.server_port)
+    return scrape.serve(make_wsgi_app(registry), host, port)

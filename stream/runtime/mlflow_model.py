@@ -24,10 +24,10 @@ class Signed(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow is an e
     def load_context(self, context: Any) -> None:
         """Raises SnapshotError for a snapshot that is not ours, whole and unchanged."""
         secrets = secrets_from()
-        if secrets.key is None:
+        if not secrets.keys:
             raise ValueError(f"the key of the snapshot is missing: set {KEY_VARIABLE}")
         envelope = Path(context.artifacts["snapshot"]).read_bytes()
-        self.learner = load(open_sealed(envelope, {secrets.key_id: secrets.key}))
+        self.learner = load(open_sealed(envelope, secrets.keys))
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """n answers for a data frame of n rows, a column a feature. Without type hints, because MLflow takes them for a

@@ -13,11 +13,13 @@ import msgspec
 
 from learners.assignment import Routing
 from stream import codec
+from stream.commands import Gate, Refused, Rules, Taken
 from stream.config import Config
 from stream.contract import ALERTS, COMMANDS, EXAMPLES, Batch, Output, Record
 from stream.errors import InputFault, StateError
-from stream.events import Alert, Command, Example
+from stream.events import Alert, Example
 from stream.joining.letters import dead_letter
+from stream.joining.partition import partition_of
 from stream.stages.course import Course, CourseState
 from stream.stages.publishing import Signing
 from stream.stages.roster import Served
@@ -28,14 +30,21 @@ class _State(msgspec.Struct):
     courses: dict[str, CourseState] = {}
     examples: int = 0
     rejected: int = 0
+    taken: Taken = msgspec.field(default_factory=Taken)
 
 
 class Learn:
-    """One shard of the stage. Without a `key` nothing is published: an unsigned snapshot would not be opened."""
+    """One shard of the stage. Without a `key` nothing is published: an unsigned snapshot would not be opened. Without
+    `rules` commands are not verified."""
 
-    def __init__(self, config: Config, shard: int, shards: int, key: bytes | None, key_id: str = "dev") -> None:
+    def __init__(
+        self, config: Config, shard: int, shards: int, key: bytes | None, key_id: str = "dev",
+        rules: Rules | None = None,
+    ) -> None:  # fmt: skip
         signing = None if key is None else Signing(key, key_id, config.hash())
+        self._shard = shard
         self._shards = shards
+        self._gate = Gate(rules)
         self._courses = {
             name: Course(name, model, signing)
             for name, model in config.models.items()
@@ -70,14 +79,22 @@ class Learn:
             course.alert(alert, out)
 
     def _command(self, record: Record, out: list[Output]) -> None:
-        """Commands come from people, so one that cannot be read is a dead letter."""
+        """Commands come from people, so one that cannot be read is a dead letter. One that must not be obeyed is only
+        counted: watch reads the same commands with the same keys, and tells of it."""
         try:
-            command = codec.decode(Command, record.value)
-        except StateError as error:
-            raise InputFault("command", str(error)) from error
+            command = self._gate.admit(record)
+        except Refused:
+            self._rejected += 1
+            return
         course = self._courses.get(command.model)
-        if course is not None:
-            course.command(command, record.timestamp_s, out)
+        if course is None:
+            return
+        # In another partition it would find a model that has learned nothing, and publish that, say.
+        belongs = partition_of(command.model.encode(), self._shards)
+        if belongs != self._shard:
+            where = f"lies in partition {self._shard}, its model's is {belongs}"
+            raise InputFault("wrong_partition", f"command {command.command_id} {where}; use its model as the key")
+        course.command(command, record.timestamp_s, out)
 
     def served(self, model: str) -> Mapping[str, Served]:
         """The live learners of a model, the champion first; the mapping changes as versions do."""
@@ -93,7 +110,7 @@ class Learn:
 
     def snapshot(self) -> bytes:
         courses = {name: course.state() for name, course in self._courses.items()}
-        return codec.pack(_State(courses=courses, examples=self._examples, rejected=self._rejected))
+        return codec.pack(_State(2, courses, self._examples, self._rejected, self._gate.taken))
 
     def restore(self, state: bytes) -> None:
         """Models and learners that the configuration no longer has are dropped, new ones start untrained. Raises
@@ -102,6 +119,7 @@ class Learn:
         if read.format != 2:
             raise StateError(f"state of learn has format {read.format}; this version reads format 2")
         self._examples, self._rejected = read.examples, read.rejected
+        self._gate.taken = read.taken
         for name, course in self._courses.items():
             if name in read.courses:
                 course.restore(read.courses[name])

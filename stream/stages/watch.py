@@ -16,10 +16,11 @@ import numpy as np
 
 from detectors.constraints import Constraint
 from stream import codec
+from stream.commands import Gate, Rules, Taken
 from stream.config import Config, Model
 from stream.contract import ALERTS, COMMANDS, DEAD_LETTERS, OBSERVATIONS, WINDOWS, Batch, Chunk, Output, Record
-from stream.errors import StateError
-from stream.events import Alert, Command, DeadLetter, Observations, OutcomeRows, PredictionRows
+from stream.errors import InputFault, StateError
+from stream.events import Alert, DeadLetter, Observations, OutcomeRows, PredictionRows
 from stream.joining.watermark import Watermark
 from stream.windows.timeline import MARK_S, Timeline
 from stream.windows.watcher import Said, Watcher, WatcherState
@@ -29,7 +30,7 @@ R = TypeVar("R", PredictionRows, OutcomeRows)
 VERSION: Final = 2
 
 COMMAND_CHARS_MAX: Final = 2_000
-"""What a dead letter keeps of a command that cannot be read."""
+"""What a dead letter keeps of a command that is not obeyed."""
 
 
 class Merge(msgspec.Struct):
@@ -52,15 +53,17 @@ class WatchState(msgspec.Struct):
     models: dict[str, ModelState]
     unknown: int
     bad_commands: int
+    taken: Taken = msgspec.field(default_factory=Taken)
 
 
 class Watch:
     """The stage. `shards` is the number of join shards; `references` are the rows of models whose reference is a file:
-    values read as the join reads them, in order of time; `constraints` those that a person has written, by model."""
+    values read as the join reads them, in order of time; `constraints` those that a person has written, by model;
+    `rules` what is verified of commands."""
 
     def __init__(
         self, config: Config, shard: int, shards: int, references: Mapping[str, PredictionRows] | None = None,
-        constraints: Mapping[str, Mapping[str, Constraint]] | None = None,
+        constraints: Mapping[str, Mapping[str, Constraint]] | None = None, rules: Rules | None = None,
     ) -> None:  # fmt: skip
         self.config = config
         self.shard = shard
@@ -71,6 +74,7 @@ class Watch:
         self.merges: dict[str, Merge] = {}
         self.unknown = 0
         self.bad_commands = 0
+        self.gate = Gate(rules)
 
     def process(self, batch: Batch) -> list[Output]:
         """Take observations and commands; returns windows and alerts in the order of the rows that cause them."""
@@ -140,10 +144,10 @@ class Watch:
 
     def _command(self, chunk: Chunk, record: Record, outputs: list[Output]) -> None:
         try:
-            command = codec.decode(Command, record.value)
-        except StateError as error:  # people write commands, so a bad one is their fault and not our log's
+            command = self.gate.admit(record)
+        except InputFault as fault:  # people write commands, so a bad one is their fault and not our log's
             self.bad_commands += 1
-            outputs.append(Output(DEAD_LETTERS, "commands", _letter(chunk, record, str(error))))
+            outputs.append(Output(DEAD_LETTERS, "commands", _letter(chunk, record, fault)))
             return
         watcher = self.watchers.get(command.model)
         if watcher is not None:
@@ -151,7 +155,7 @@ class Watch:
 
     def snapshot(self) -> bytes:
         models = {name: ModelState(merge, self.watchers[name].snapshot()) for name, merge in self.merges.items()}
-        return codec.pack(WatchState(VERSION, models, self.unknown, self.bad_commands))
+        return codec.pack(WatchState(VERSION, models, self.unknown, self.bad_commands, self.gate.taken))
 
     def restore(self, state: bytes) -> None:
         """Raises StateError for another version, or for models and shards that the configuration does not have."""
@@ -159,7 +163,7 @@ class Watch:
         if saved.version != VERSION:
             raise StateError(f"watch state has version {saved.version}, this program reads {VERSION}")
         self.watchers, self.merges = {}, {}
-        self.unknown, self.bad_commands = saved.unknown, saved.bad_commands
+        self.unknown, self.bad_commands, self.gate.taken = saved.unknown, saved.bad_commands, saved.taken
         for name, each in saved.models.items():
             model = self.config.models.get(name)
             if model is None or len(each.merge.timeline.predictions) != self.shards:
@@ -206,10 +210,10 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _letter(chunk: Chunk, record: Record, reason: str) -> DeadLetter:
+def _letter(chunk: Chunk, record: Record, fault: InputFault) -> DeadLetter:
     value = record.value
     text = value.decode("utf-8", "replace")[:COMMAND_CHARS_MAX] if isinstance(value, bytes) else None
     return DeadLetter(
-        topic=chunk.input, partition=chunk.partition, offset=record.offset, code="command", reason=reason,
+        topic=chunk.input, partition=chunk.partition, offset=record.offset, code=fault.code, reason=fault.reason,
         timestamp_s=record.timestamp_s, value=text,
     )  # fmt: skip

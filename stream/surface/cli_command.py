@@ -1,6 +1,8 @@
-"""`tidegate command`: what people order of a running model, as an event in the commands topic (F41).
+"""`tidegate command`: what people order of a running model, as an event in the commands topic, signed with
+TIDEGATE_COMMAND_KEY where that is set (F41, F53).
 
-Owns the words of the actions. Refuses to know what obeys them (`stream.stages.course`, `stream.stages.watch`).
+Owns what each action needs. Refuses to know what obeys them (`stream.stages.course`, `stream.stages.watch`) and what a
+signature is (`stream.commands`).
 """
 
 from __future__ import annotations
@@ -10,17 +12,16 @@ import time
 import uuid
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from stream.orders import ACTIONS, VALID_S_MAX
 from stream.surface.options import CONFIG
 
-ACTIONS: Final = (
-    "pause", "resume", "update", "relearn", "publish", "promote", "rollback", "approve", "reject", "halt", "retire",
-    "acknowledge", "mute",
-)  # fmt: skip
-"""Every action that a stage obeys."""
+if TYPE_CHECKING:
+    from stream.config import Config
+    from stream.events import Command
 
 NEED_LEARNER: Final = frozenset({"promote", "approve", "reject", "halt", "retire"})
 
@@ -34,7 +35,7 @@ NEED_LEARNER: Final = frozenset({"promote", "approve", "reject", "halt", "retire
 @click.option("--stream", help="For mute: the stream that is meant (default: all of the model).")
 @click.option("--until", help="For mute: until when, such as 2026-12-01T08:00:00Z.")
 @click.option("--by", "issued_by", help="Who orders it (default: the user of this machine).")
-@click.option("--valid", "valid_s", type=click.IntRange(min=1), default=3600, help="Seconds after which it expires.")
+@click.option("--valid", "valid_s", type=click.IntRange(1, int(VALID_S_MAX)), default=3600, help="Seconds it is valid.")
 def command(
     action: str,
     config_file: Path,
@@ -46,7 +47,10 @@ def command(
     issued_by: str | None,
     valid_s: int,
 ) -> None:
-    """Order something of a running model; the answer is in the decisions topic.
+    """Order something of a running model; the answer is in the decisions topic, a refusal in dead-letters.
+
+    With TIDEGATE_COMMAND_KEY (NAME:SECRET, or a file that TIDEGATE_COMMAND_KEY_FILE names) the order is signed. Workers
+    that have keys obey nothing else.
 
     \b
     Example:
@@ -76,9 +80,29 @@ def command(
         issued_at=now,
         expires_at=now + valid_s,
     )
+    order = _signed(order, config)
     with Producer(config, clients_of(config)) as producer:
         producer.send(COMMANDS, model, order)
-    click.echo(f"sent {action} of {model} as {order.command_id}")
+    signed = f", signed by {order.key_id}" if order.key_id else ""
+    click.echo(f"sent {action} of {model} as {order.command_id}{signed}")
+
+
+def _signed(order: Command, config: Config) -> Command:
+    """The order with the signature of this environment's key, if there is one. Raises TidegateError where the
+    configuration asks for one that may order this."""
+    from stream.commands import Rules, sign
+    from stream.errors import TidegateError
+    from stream.runtime.stages import signer
+
+    key, prefix = signer(), config.topics.prefix
+    grants = {} if config.commands is None else config.commands.keys
+    if key is None:
+        if grants:
+            raise TidegateError(f"commands are signed here: set TIDEGATE_COMMAND_KEY to a key of {', '.join(grants)}")
+        return order
+    if not Rules(prefix, {}, grants).allows(key.name, order.action):
+        raise TidegateError(f"key {key.name} may not order {order.action!r}; see commands.keys in the configuration")
+    return sign(order, key, prefix)
 
 
 def _seconds(moment: str | None) -> float | None:

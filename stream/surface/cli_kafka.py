@@ -43,11 +43,14 @@ def run_command(config_file: Path, group: str | None, until_caught_up: bool, ver
       tidegate topics create --config flights.yaml
       tidegate run --config flights.yaml
     """
+    from stream.runtime import stages
     from stream.runtime.kafka import app, logs
     from stream.surface import check
 
     config = with_kafka(config_file)
     check.demand(config, config_file.name)
+    for line in stages.unprotected(config, stages.secrets_from()):
+        click.echo(f"warning: {line}", err=True)
     logs.set_up(logging.INFO if verbose else logging.WARNING)
     sys.exit(app.run(config, group=group, until_caught_up=until_caught_up))
 
@@ -88,6 +91,39 @@ def topics_check(config_file: Path) -> None:
     faults = topics.check(config, clients_of(config))
     click.echo("\n".join(faults) if faults else "all topics are as they should be")
     sys.exit(bool(faults))
+
+
+@click.command()
+@CONFIG
+@click.option("--worker", required=True, help="Principal of the workers, such as User:worker.")
+@click.option("--producer", required=True, help="Principal of who sends predictions and labels.")
+@click.option("--operator", required=True, help="Principal of who orders and reads alerts.")
+@click.option("--group", help="The workers' group (default: topics.prefix).")
+@click.option("--bootstrap-server", help="Where they are to be set (default: kafka.bootstrap_servers).")
+@click.option("--command-config", default="admin.properties", show_default=True, help="The administrator's settings.")
+def acls(
+    config_file: Path,
+    worker: str,
+    producer: str,
+    operator: str,
+    group: str | None,
+    bootstrap_server: str | None,
+    command_config: str,
+) -> None:
+    """Print the least rights that workers, producers and operators need, as lines for Kafka's own kafka-acls.sh.
+
+    \b
+    Example:
+      tidegate acls -c fraud.yaml --worker User:worker --producer User:app --operator User:oncall
+    """
+    from stream.runtime.kafka import rights
+
+    config = with_kafka(config_file)
+    assert config.kafka is not None
+    who = rights.Principals(worker, producer, operator)
+    at = bootstrap_server or config.kafka.bootstrap_servers
+    for right in rights.needed(config, who, group):
+        click.echo(right.line(at, command_config))
 
 
 @click.command()
@@ -273,5 +309,5 @@ def _wait(until: float) -> None:
         time.sleep(left)
 
 
-COMMANDS = (run_command, topics_group, produce, alerts, dead_letters, broker)
+COMMANDS = (run_command, topics_group, acls, produce, alerts, dead_letters, broker)
 """In the order in which they are listed."""

@@ -50,11 +50,11 @@ class Held(NamedTuple):
 
 
 def keys() -> dict[str, bytes]:
-    """The key of the environment, by its id. Raises TidegateError where there is none."""
+    """The keys of the environment by their ids, old ones too. Raises TidegateError where there is none."""
     secrets = secrets_from()
-    if secrets.key is None:
+    if not secrets.keys:
         raise TidegateError(f"the key is missing: set {KEY_VARIABLE} or {KEY_VARIABLE}_FILE")
-    return {secrets.key_id: secrets.key}
+    return secrets.keys
 
 
 def found(source: Path | None, config_file: Path | None) -> list[Held]:

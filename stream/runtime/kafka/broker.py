@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -147,9 +147,14 @@ class DockerBroker:
 
 
 class LocalBroker:
-    """Apache Kafka's jars on the local Java: KRaft, one node, loopback only."""
+    """Apache Kafka's jars on the local Java: KRaft, one node, loopback only. `settings` replace properties, as tests of
+    TLS and ACLs need; `{}` in one stands for what it replaces. The plain listener must stay: by it the broker is asked
+    whether it is ready."""
 
-    def __init__(self, directory: Path | None = None, port: int | None = None) -> None:
+    def __init__(
+        self, directory: Path | None = None, port: int | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self._settings = dict(settings or {})
         self._keep = directory is not None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="tidegate-kafka-"))
         self._port = port or _free_port()
@@ -215,6 +220,7 @@ class LocalBroker:
     def _write_properties(self) -> Path:
         settings = _settings() | _listeners(self.bootstrap, self.bootstrap, self._controller)
         settings["log.dirs"] = str(self.directory / "data")
+        settings |= {name: value.replace("{}", settings.get(name, "")) for name, value in self._settings.items()}
         path = self.directory / "server.properties"
         path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         (self.directory / "log4j2.properties").write_text(_LOG4J)

@@ -6,10 +6,9 @@ password lives in the dictionary handed to a client and nowhere else: not in a U
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Iterator
-from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -17,6 +16,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
 from stream.config import Kafka
 from stream.errors import ConfigError
+from stream.runtime.environment import is_loopback, secret
+from stream.runtime.kafka.knock import knock
 
 RECORD_BYTES_MAX: Final = 16_777_216
 """The largest record of our own topics: a snapshot of a forest takes several megabytes."""
@@ -36,13 +37,7 @@ TRANSACTION_S: Final = 60.0
 """After which the broker aborts the transaction of a worker that is gone."""
 
 
-class Secret(str):
-    """A string that does not show itself."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
+CREDENTIALS: Final = ("TIDEGATE_SASL_USERNAME", "TIDEGATE_SASL_PASSWORD")
 
 
 class Clients:
@@ -50,7 +45,15 @@ class Clients:
 
     def __init__(self, kafka: Kafka) -> None:
         self.kafka = kafka
+        self._user, self._password = (secret(name) for name in CREDENTIALS)
+        self._let_in = kafka.security_protocol == "PLAINTEXT"
         faults = list(_faults(kafka))
+        if not faults and kafka.security_protocol.endswith("SSL"):
+            try:
+                self._ssl = _ssl_context(kafka)
+            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+                reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+                faults.append(f"ssl_cafile, ssl_certfile, ssl_keyfile: not PEM files that fit together: {reason}")
         if faults:
             raise ConfigError("kafka", faults)
 
@@ -65,23 +68,32 @@ class Clients:
         """What both kafka-python and aiokafka take."""
         settings: dict[str, Any] = {"security_protocol": self.kafka.security_protocol}
         if self.kafka.security_protocol.endswith("SSL"):
-            settings["ssl_context"] = self._ssl_context()
+            settings["ssl_context"] = self._ssl
         if self.kafka.security_protocol.startswith("SASL"):
             settings["sasl_mechanism"] = self.kafka.sasl_mechanism
-            settings["sasl_plain_username"] = os.environ["TIDEGATE_SASL_USERNAME"]
-            settings["sasl_plain_password"] = Secret(os.environ["TIDEGATE_SASL_PASSWORD"])
+            settings["sasl_plain_username"] = str(self._user)
+            settings["sasl_plain_password"] = self._password
         return settings
 
+    def knock(self) -> None:
+        """Once: whether the broker is to be trusted and lets us in. Raises NotLetInError, which says why not."""
+        if not self._let_in:
+            knock(self.bootstrap, self.security())
+            self._let_in = True
+
     def admin(self) -> KafkaAdminClient:
+        self.knock()
         return KafkaAdminClient(bootstrap_servers=self.bootstrap, **self.security())
 
     def producer(self, **settings: Any) -> KafkaProducer:
         """kafka-python's producer: idempotent, and with the partitioner that Java clients have (murmur2)."""
+        self.knock()
         common = {"acks": "all", "linger_ms": 5, "max_request_size": RECORD_BYTES_MAX}
         return KafkaProducer(bootstrap_servers=self.bootstrap, **common, **self.security(), **settings)
 
     def tail(self, **settings: Any) -> KafkaConsumer:
         """kafka-python's consumer without a group: reads what is committed."""
+        self.knock()
         common = {"isolation_level": "read_committed", "enable_auto_commit": False, "group_id": None}
         return KafkaConsumer(bootstrap_servers=self.bootstrap, **common, **self.security(), **settings)
 
@@ -109,12 +121,18 @@ class Clients:
             **self.security(),
         )
 
-    def _ssl_context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.kafka.ssl_cafile)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if self.kafka.ssl_certfile:
-            context.load_cert_chain(self.kafka.ssl_certfile, self.kafka.ssl_keyfile)
-        return context
+
+def _ssl_context(kafka: Kafka) -> ssl.SSLContext:
+    """TLS 1.2 or later; the broker's certificate and its host name are checked, and there is no setting not to.
+
+    Raises OSError or ValueError for files that are none, or do not fit together.
+    """
+    context = ssl.create_default_context(cafile=kafka.ssl_cafile)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if kafka.ssl_certfile:
+        # Without a password OpenSSL would ask for one at the terminal.
+        context.load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile, secret("TIDEGATE_SSL_KEY_PASSWORD") or "")
+    return context
 
 
 def _faults(kafka: Kafka) -> Iterator[str]:
@@ -123,21 +141,19 @@ def _faults(kafka: Kafka) -> Iterator[str]:
         yield "bootstrap_servers: write host:port; credentials belong in TIDEGATE_SASL_USERNAME and _PASSWORD"
     if kafka.ssl_keyfile and not kafka.ssl_certfile:
         yield "ssl_keyfile: a key without ssl_certfile"
+    for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+        path = getattr(kafka, name)
+        if path and not Path(path).is_file():
+            yield f"{name}: no file {path}"
+        if path and not kafka.security_protocol.endswith("SSL"):
+            yield f"{name}: is not used with {kafka.security_protocol}; write security_protocol: SSL or SASL_SSL"
     if not kafka.security_protocol.startswith("SASL"):
         return
     if kafka.sasl_mechanism is None:
         yield "sasl_mechanism: missing; write PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
-    for name in ("TIDEGATE_SASL_USERNAME", "TIDEGATE_SASL_PASSWORD"):
-        if not os.environ.get(name):
-            yield f"security_protocol: {kafka.security_protocol} needs the environment variable {name}"
+    for name in CREDENTIALS:
+        if not secret(name):
+            yield f"security_protocol: {kafka.security_protocol} needs the environment variable {name} or {name}_FILE"
     plain = kafka.security_protocol == "SASL_PLAINTEXT" and kafka.sasl_mechanism == "PLAIN"
-    if plain and not all(_is_loopback(server) for server in servers):
+    if plain and not all(is_loopback(server.rsplit(":", 1)[0]) for server in servers):
         yield "sasl_mechanism: PLAIN over SASL_PLAINTEXT shows the password; use SASL_SSL, or a SCRAM mechanism"
-
-
-def _is_loopback(server: str) -> bool:
-    host = server.rsplit(":", 1)[0].strip("[]")
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -251,7 +251,7 @@ class Engine:
         sources = self._sources(stage, partition)
         first, _ = await restore.bounds(self.config, self.clients, sources)
         shard = Shard(stage, partition, self._machine(stage, partition), first, self.config.hash(), self._secrets.key)
-        past = journal.recover(shard.name, entries, self._secrets.key)
+        past = journal.recover(shard.name, entries, self._secrets.trusted)
         carried = Carried(shard, writer, self.config)
         carried.replayed = await restore.bring_back(shard, past, first, self.config, self.clients)
         carried.restore_s = perf_counter() - start

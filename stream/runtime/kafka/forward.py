@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from contextlib import suppress
 from time import monotonic, time
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ from stream.contract import ALERTS, DEAD_LETTERS, Record
 from stream.errors import InputFault, StateError, TidegateError
 from stream.events import Alert
 from stream.joining.letters import dead_letter
-from stream.runtime import courier
+from stream.runtime import courier, metrics
 from stream.runtime.courier import Sender, Tally
 from stream.runtime.delivery import RESEND_S, Desk
 from stream.runtime.kafka.clients import Clients
@@ -39,6 +40,9 @@ log = logging.getLogger("tidegate.delivery")
 POLL_MS: Final = 250
 POLL_RECORDS: Final = 500
 COMMIT_PAUSE_S: Final = 1.0
+
+PUBLISH_S: Final = 1.0
+"""Between two looks at the figures for Prometheus, as often as a worker's."""
 
 IDLE_MS_MAX: Final = 86_400_000
 """How long a member may go without asking for records: as long as a target may be tried. That it is alive is told by
@@ -56,7 +60,8 @@ class Seat:
 
 
 class Forward(ConsumerRebalanceListener):
-    """One target's reading of the alerts topic. `stopping` ends it between two attempts."""
+    """One target's reading of the alerts topic. `stopping` ends it between two attempts; `tries` counts those of the
+    notice that is on its way which have failed."""
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class Forward(ConsumerRebalanceListener):
         stopping: asyncio.Event,
     ) -> None:
         self.tally = Tally(send.name)
+        self.tries = 0
         self._config = config
         self._clients = clients
         self._target = target
@@ -197,12 +203,15 @@ class Forward(ConsumerRebalanceListener):
         """Whether the alert is dealt with: delivered, or given up and buried."""
 
         async def pause(seconds: float) -> bool:
+            self.tries += 1
             await self._keep_open()
             return await self._wait(seconds) and self._seats.get(tp) is seat
 
         notice = seat.desk.notice(alert, time())
         outcome = await courier.deliver(self._send.name, notice, self._send, pause, float(self._target.retry_for))
+        tries, self.tries = self.tries, 0
         if outcome is None:
+            self.tally.counts[courier.FAILED] += tries
             return False
         self.tally.take(outcome)
         if not outcome.delivered:
@@ -211,6 +220,16 @@ class Forward(ConsumerRebalanceListener):
             await self._bury(record, InputFault("undelivered", reason))
         seat.desk.remember(alert)
         return True
+
+    def figures(self) -> dict[str, Any]:
+        """What became of the alerts so far, for Prometheus."""
+        counts = self.tally.counts
+        return {
+            "notices": {"delivered": counts[courier.SENT], "given_up": counts[courier.GIVEN_UP]},
+            "left_out": dict(self.tally.left_out),
+            "failures": counts[courier.FAILED] + self.tries,
+            "tries": self.tries,
+        }
 
     async def _bury(self, record: Any, fault: InputFault) -> None:
         taken = Record(record.offset, record.timestamp / 1000, record.key, record.value)
@@ -279,5 +298,25 @@ async def _all(
     ]
     for send in sending:
         log.info("%s: delivering to %s", send.name, send.origin)
-    await asyncio.gather(*(forward.run(once, skip_old) for forward in forwards))
+    tasks = [forward.run(once, skip_old) for forward in forwards]
+    if not once:
+        tasks.append(_publish(config, forwards, stopping))
+    await asyncio.gather(*tasks)
     return [forward.tally for forward in forwards]
+
+
+async def _publish(config: Config, forwards: list[Forward], stopping: asyncio.Event) -> None:
+    """Serve `/metrics` until it is time to stop. A port that cannot be had is told, and alerts go out all the same: a
+    worker on this machine may have it, and people wait for the alerts."""
+    figures = metrics.Figures()
+    try:
+        port = metrics.serve(figures, config.engine.metrics_host, config.engine.metrics_port)
+        log.info("metrics on http://%s:%d/metrics", config.engine.metrics_host, port)
+    except TidegateError as error:
+        log.warning("no metrics of delivery: %s", error)
+        return
+    while not stopping.is_set():
+        told = {forward.tally.name: forward.figures() for forward in forwards}
+        figures.publish([], {"delivery": told})
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), PUBLISH_S)

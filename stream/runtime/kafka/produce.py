@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Final, TypeAlias
 
 import msgspec
+from kafka.errors import AuthorizationError, KafkaError
 
 from stream import codec
 from stream.config import Config
@@ -61,16 +62,19 @@ class Producer:
 
     def send(self, role: str, key: str | None, event: msgspec.Struct, timestamp_s: float | None = None) -> None:
         """Send one event to a topic by its role; without a key to every partition."""
-        if self._failures:
-            raise DeliveryError(f"the broker did not take an event: {self._failures[0]}") from self._failures[0]
+        self._check()
         topic = self._topics.name(role)
         value = codec.encode(event)
         at = None if timestamp_s is None else int(timestamp_s * 1000)
-        if key is not None:
-            self._watch(self._producer.send(topic, key=key.encode(), value=value, timestamp_ms=at))
-            return
-        for partition in sorted(self._producer.partitions_for(topic)):
-            self._watch(self._producer.send(topic, value=value, partition=partition, timestamp_ms=at))
+        try:
+            if key is not None:
+                self._watch(self._producer.send(topic, key=key.encode(), value=value, timestamp_ms=at))
+                return
+            for partition in sorted(self._producer.partitions_for(topic)):
+                self._watch(self._producer.send(topic, value=value, partition=partition, timestamp_ms=at))
+        except KafkaError as error:  # of the topic itself: it is not there, or not ours to write
+            self._failures.append(error)
+            self._check()
 
     def send_all(self, events: Iterable[Event]) -> int:
         """Send events in order and flush; how many."""
@@ -83,8 +87,7 @@ class Producer:
     def flush(self) -> None:
         """Wait until the broker has everything."""
         self._producer.flush(timeout=FLUSH_S)
-        if self._failures:
-            raise DeliveryError(f"the broker did not take an event: {self._failures[0]}") from self._failures[0]
+        self._check()
 
     def close(self) -> None:
         self._producer.close(timeout=FLUSH_S)
@@ -100,6 +103,13 @@ class Producer:
                 self.flush()
         finally:
             self.close()
+
+    def _check(self) -> None:
+        """Raises DeliveryError for the first event that was not taken."""
+        if self._failures:
+            first = self._failures[0]
+            hint = "; this user has no right to it, see tidegate acls" if isinstance(first, AuthorizationError) else ""
+            raise DeliveryError(f"the broker did not take an event: {first}{hint}") from first
 
     def _watch(self, future: Any) -> None:
         self.sent += 1

@@ -30,7 +30,8 @@ SETTINGS: Final[dict[str, dict[str, str]]] = {
     contract.WINDOWS: {**_DELETE, "retention.ms": str(90 * DAY_MS)},
     contract.ALERTS: {**_DELETE, "retention.ms": str(90 * DAY_MS)},
     contract.DECISIONS: {**_DELETE, "retention.ms": "-1"},
-    contract.COMMANDS: {**_DELETE, "retention.ms": "-1"},
+    # The broker's clock says when a command was written: it expires by that, whatever its sender claims.
+    contract.COMMANDS: {**_DELETE, "retention.ms": "-1", "message.timestamp.type": "LogAppendTime"},
     contract.DEAD_LETTERS: {**_DELETE, "retention.ms": str(14 * DAY_MS)},
     # A shard that replays its journal reads the snapshots it had read: they must not be compacted away under it.
     contract.SNAPSHOTS: {**_COMPACT, "min.compaction.lag.ms": str(DAY_MS)},
