@@ -18,13 +18,14 @@ from learners.annotators import Annotators, Resolved
 from stream import limits
 from stream.events import CORRECTED, EXPIRED, IMPLIED, LABELLED, Class
 from stream.joining.matching import EXPIRE, IMPLICIT, LABEL, MARK, ORPHAN, Matcher
-from stream.joining.panel import has_voted, hear, unhear
+from stream.joining.panel import has_voted, hear, suppose, unhear
 from stream.joining.pending import Entry, Known, Shadow
 
 MARKED: Final = 4
 REFUSED: Final = 5
 
 IMPLICIT_SOURCE: Final = "implicit"
+RULES_SOURCE: Final = "rules"
 
 
 class Fate(msgspec.Struct, gc=False):
@@ -117,9 +118,10 @@ def _refuse(matcher: Matcher, order: float, entry: Entry, known: Known, code: st
     return Fate(REFUSED, order, entry, known, reason=reason)
 
 
-def _resolve(entry: Entry, order: float, resolved: Resolved, known: Known) -> Fate:
+def _resolve(entry: Entry, order: float, resolved: Resolved, known: Known | None) -> Fate:
     """What the annotators agree on, with the belief in it."""
-    fate = _revise(entry, order, resolved.label, known.label.label_source, resolved.label, known)
+    source = RULES_SOURCE if known is None else known.label.label_source
+    fate = _revise(entry, order, resolved.label, source, resolved.label, known)
     fate.label, fate.weight = resolved.label, resolved.share
     return fate
 
@@ -170,15 +172,21 @@ def _take_back(matcher: Matcher, entry: Entry) -> None:
 
 
 def _imply(matcher: Matcher, order: float, entry: Entry) -> Fate | None:
-    """No label by the deadline, and none taken back: the implicit one stands in."""
+    """No label by the deadline, and none taken back: what the weak rules say stands in, or else the implicit label."""
     if entry.revision >= 0:
+        return None
+    rules = matcher.rules[entry.prediction.model]
+    votes = rules.votes(entry.prediction.features)
+    if not votes and rules.implicit_label is None:
         return None
     predictions = matcher.ledger.predictions
     predictions.pending -= 1
     predictions.joined += 1
     predictions.implicit += 1
-    rules = matcher.rules[entry.prediction.model]
-    return _revise(entry, order, rules.implicit_label, IMPLICIT_SOURCE, rules.implicit_value, None)
+    if votes:
+        resolved = suppose(matcher.panels.get(rules.name), entry, votes, rules.task)
+        return _resolve(entry, order, resolved, None)
+    return _revise(entry, order, cast(Class, rules.implicit_label), IMPLICIT_SOURCE, rules.implicit_value, None)
 
 
 def _expire(matcher: Matcher, order: float, entry: Entry) -> Fate | None:

@@ -16,14 +16,14 @@ from stream import codec
 from stream.config import Config
 from stream.contract import EXAMPLES, LABELS, OBSERVATIONS, PREDICTIONS, Batch, Chunk, Output, Record
 from stream.errors import BugError, InputFault, StateError
-from stream.events import EXPIRED, Example, Heartbeat, Label, Observations, Prediction, Vote
+from stream.events import EXPIRED, Class, Example, Heartbeat, Label, Observations, Prediction, Vote
 from stream.joining import letters, resting
 from stream.joining.intake import Intake
 from stream.joining.matching import Matcher
 from stream.joining.pending import Entry, Known, MatcherState
 from stream.joining.rows import OutcomeRow, Rows, RowsState
 from stream.joining.rules import Rules
-from stream.joining.settling import IMPLICIT_SOURCE, MARKED, Fate, settle
+from stream.joining.settling import IMPLICIT_SOURCE, MARKED, RULES_SOURCE, Fate, settle
 from stream.joining.watermark import Watermark
 from stream.ledger import Ledger
 
@@ -339,10 +339,11 @@ def example(fate: Fate, entry: Entry, rules: Rules, votes: list[Vote], delay_s: 
     """The prediction with the label of this fate."""
     known = fate.known
     if known is None:
-        label, source, label_time = rules.implicit_label, IMPLICIT_SOURCE, entry.at + delay_s
+        label, source, label_time = cast(Class, rules.implicit_label), IMPLICIT_SOURCE, entry.at + delay_s
     else:
-        label = known.label.label if fate.label is None else fate.label
-        source, label_time = known.label.label_source, known.at
+        label, source, label_time = known.label.label, known.label.label_source, known.at
+    if fate.label is not None:
+        label, source = fate.label, RULES_SOURCE if known is None else source
     made = Example(
         prediction=entry.prediction,
         label=label,
@@ -355,10 +356,9 @@ def example(fate: Fate, entry: Entry, rules: Rules, votes: list[Vote], delay_s: 
         implicit=known is None,
         label_source=source,
     )
-    if known is not None:
-        weight = fate.weight if fate.label is not None else known.label.confidence
-        if weight is not None:
-            made.weight = weight
-        if known.label.values:
-            made.values = known.label.values
+    weight = fate.weight if fate.label is not None or known is None else known.label.confidence
+    if weight is not None:
+        made.weight = weight
+    if known is not None and known.label.values:
+        made.values = known.label.values
     return made

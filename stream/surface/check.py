@@ -18,7 +18,7 @@ from detectors.constraint_text import did_you_mean
 from detectors.contract import Budget, Stream
 from learners import registry as learners
 from stream import limits, targets
-from stream.config import Config, Deliver, Model
+from stream.config import Config, Deliver, Implicit, Model
 from stream.errors import ConfigError
 from stream.events import Prediction, Request
 from stream.runtime import constraints
@@ -164,12 +164,20 @@ def _holds(model: Model, sample: Sample | None) -> str:
     horizon = float(model.labels.horizon)
     text = f"waits up to {duration(horizon)} for labels"
     if model.labels.implicit is not None:
-        text += f"; without one after {duration(model.labels.implicit.after)} it is {model.labels.implicit.label!r}"
+        text += f"; without one after {duration(model.labels.implicit.after)} {_implied(model.labels.implicit)}"
     if sample is None:
         return text
     pending = min(sample.per_hour * horizon / 3600.0, limits.PENDING_MAX)
     size = pending * PENDING_BYTES / 1e6
     return f"{text}: about {count(pending)} predictions, {size:.1f} MB"
+
+
+def _implied(implicit: Implicit) -> str:
+    """What a prediction without a label counts as."""
+    if not implicit.rules:
+        return f"it is {implicit.label!r}"
+    otherwise = "stays without" if implicit.label is None else f"is {implicit.label!r}"
+    return f"{count(len(implicit.rules))} rules over features vote on it, and where all abstain it {otherwise}"
 
 
 def _learns(model: Model, sample: Sample | None) -> str:
