@@ -1,11 +1,13 @@
 """How much each feature matters to a model (F55): by shuffling it, or by how the score follows it. And whether that has
 changed.
 
-Owns estimates with their standard errors, from a bounded sample of rows; refuses to know what the model is. Two ways:
+Owns estimates with their standard errors, from a bounded sample of rows or from sums over a stream of them; refuses to
+know what the model is. Two ways:
 
 * `permutation` (Breiman 2001, section 10; Fisher, Rudin and Dominici 2019) asks the model again with one feature
   shuffled among the rows: the increase of the loss. Features that carry the same news share the importance, or hide it
-  from each other.
+  from each other. `Tally` sums the increases of rows as they come, each asked once (Fumagalli, Muschalik, Hüllermeier
+  and Hammer 2023, "Incremental permutation feature importance").
 * `of_score` needs no model, only its scores: the share of the variance of their ranks that a feature's bins explain
   (correlation ratio), less what bins explain by chance (Kelley 1935). It says what the score goes along with, not what
   the model reads: a feature that the model ignores counts if it hangs together with one that it uses.
@@ -80,6 +82,93 @@ class Drift(NamedTuple):
     most: str | None
 
 
+class Sums(msgspec.Struct):
+    """Increases of the loss by one feature: their sum, sum of squares, smallest and largest, zero included."""
+
+    total: float = 0.0
+    squares: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+
+class Tally(msgspec.Struct):
+    """Increases of the loss by feature over `rows` rows. A feature that a row says nothing of counts as no increase:
+    shuffling it leaves the row as it was."""
+
+    rows: int = 0
+    sums: dict[str, Sums] = {}
+
+    def add(self, increases: Mapping[str, float]) -> None:
+        """Take one row in."""
+        self.rows += 1
+        for name, value in increases.items():
+            held = self.sums.setdefault(name, Sums())
+            held.total += value
+            held.squares += value * value
+            held.low, held.high = min(held.low, value), max(held.high, value)
+
+    def joined(self, other: Tally) -> Tally:
+        """Both together."""
+        names = dict.fromkeys([*self.sums, *other.sums])
+        return Tally(self.rows + other.rows, {name: _both(self.sums.get(name), other.sums.get(name)) for name in names})
+
+    def importances(self) -> Importances:
+        """The means, by name of the feature.
+
+        >>> tally = Tally()
+        >>> for i in range(100):
+        ...     tally.add({"a": float(i % 2), "b": 0.0})
+        >>> tally.importances().values, round(tally.importances().errors[0], 4)
+        ((0.5, 0.0), 0.0503)
+        """
+        names, n = tuple(sorted(self.sums)), self.rows
+        if n < ROWS_MIN:
+            return Importances(names, (np.nan,) * len(names), (np.nan,) * len(names), n)
+        means = tuple(self.sums[name].total / n for name in names)
+        spread = (max(self.sums[name].squares / n - mean * mean, 0.0) for name, mean in zip(names, means, strict=True))
+        return Importances(names, means, tuple(float(np.sqrt(each / (n - 1))) for each in spread), n)
+
+
+def _both(one: Sums | None, other: Sums | None) -> Sums:
+    one, other = one or Sums(), other or Sums()
+    return Sums(
+        one.total + other.total, one.squares + other.squares, min(one.low, other.low), max(one.high, other.high)
+    )
+
+
+def shift(before: Tally, now: Tally) -> dict[str, float]:
+    """p of each feature that its increases in the rows of `now` are a fair draw from those of both: an upper bound,
+    whatever their distribution, for one feature looked at once.
+
+    Where nothing has changed, `now` is drawn without replacement from all rows, whose mean, variance and range are
+    known: Bennett's inequality (1962), which holds for such draws as well (Hoeffding 1963, section 6). A normal
+    approximation is no match: of a feature that matters in few rows a block often has none, and no error either.
+    `before` should have several times the rows of `now`; with few rows the bound is far above the true p.
+
+    >>> before, now, same = Tally(), Tally(), Tally()
+    >>> for i in range(800):
+    ...     before.add({"a": float(i % 2)})
+    >>> for i in range(200):
+    ...     now.add({"a": float(i % 8 == 0)})
+    ...     same.add({"a": float(i % 2)})
+    >>> shift(before, now)["a"] < 1e-6, shift(before, same)["a"]
+    (True, 1.0)
+    """
+    whole, n = before.joined(now), before.rows + now.rows
+    found = {}
+    for name, held in whole.sums.items():
+        mean = held.total / n
+        variance = held.squares / n - mean * mean
+        moved = now.sums.get(name, Sums()).total / now.rows - mean
+        reach = held.high - mean if moved > 0 else mean - held.low
+        if variance <= 0.0 or moved == 0.0 or reach <= 0.0:
+            found[name] = 1.0
+            continue
+        u = abs(moved) * reach / variance
+        found[name] = min(1.0, 2 * float(np.exp(-now.rows * variance / reach**2 * ((1 + u) * np.log1p(u) - u))))
+    return found
+
+
 class RecentState(msgspec.Struct):
     features: list[dict[str, Any]] = []
     labels: list[Any] = []
@@ -142,14 +231,19 @@ def permutation(
     values, errors = [], []
     for name in names:
         order = randomness.generator(seed, "importance", name).permutation(n).tolist()
-        asked = [_with(x, name, kept[i]) for x, i in zip(kept, order, strict=True)]
+        asked = [borrowed(x, name, kept[i]) for x, i in zip(kept, order, strict=True)]
         increase = losses(loss, predict(asked), truth) - before
         values.append(float(increase.mean()))
         errors.append(float(increase.std(ddof=1) / np.sqrt(n)))
     return Importances(tuple(names), tuple(values), tuple(errors), n)
 
 
-def _with(x: dict[str, Any], name: str, other: FeatureDict) -> dict[str, Any]:
+def borrowed(x: FeatureDict, name: str, other: FeatureDict) -> dict[str, Any]:
+    """The features of a row, one of them as another row has it; it is lacking where that one lacks it.
+
+    >>> borrowed({"a": 1, "b": 2}, "a", {"a": 3}), borrowed({"a": 1, "b": 2}, "b", {"a": 3})
+    ({'a': 3, 'b': 2}, {'a': 1})
+    """
     changed = dict(x)
     if name in other:
         changed[name] = other[name]

@@ -77,7 +77,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     chance that any challenger rises that is no better. `margin`: by how much it must be better, `tolerance`: by how
     much a guarded figure may be worse. `ramp`: shares of the traffic that it is served one after the other; empty
     promotes it straight from shadow. `approve`: what waits for a person: canary, promoted. `outcome`: a business figure
-    that must not suffer while traffic is split. `every`: labels between two looks.
+    that must not suffer while traffic is split. `every`: labels between two looks. `entity`: the tag or feature that
+    says whom a prediction is about, by default the traffic's unit; it is told where the same is on both sides (F56).
     """
 
     metrics: tuple[str, ...] = ("loss",)
@@ -92,6 +93,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     probation_labels: int = 5_000
     outcome: Outcome | None = None
     every: int = 100
+    entity: str = ""
 
 
 class HoldoutShare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -166,6 +168,8 @@ class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     influence: InfluencePlan | None = None
     balance: Balance | None = None
     freshness: Freshness | None = None
+    importance: bool | int = False
+    """What the champion goes by (`stream.stages.weighing`); a number: examples learned for each question asked."""
 
 
 def plan_of(settings: Trial, challengers: int) -> trials.TrialPlan:
@@ -198,6 +202,8 @@ def faults(at: str, task: str, learn: Learn) -> Iterator[str]:
     ages = [] if learn.freshness is None else learn.freshness.ages
     if learn.freshness is not None and (not ages or ages != sorted(set(ages)) or ages[0] <= 0):
         yield f"{at}.freshness.ages: give positive ages in rising order, such as [1h, 2h, 4h]"
+    if learn.importance is not False and learn.importance < 1:
+        yield f"{at}.importance: write true, or how many examples to learn for each question asked, at least 1"
     if learn.trial is not None and learn.bandit is not None:
         yield f"{at}.bandit: a trial and a bandit would both split the traffic; give one of them"
     yield from _trial_faults(f"{at}.trial", task, learn)

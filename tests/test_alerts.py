@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
+from detectors.case import Evidence
 from detectors.contract import Bins, Stream
+from detectors.diagnosis import diagnose
 from stream.contract import COMMANDS, Batch, Chunk, Record
-from stream.events import Alert, Command
+from stream.events import Alert, Command, RankedFeature
 from stream.stages.watch import Watch
 from stream.units import FalseAlarms
-from stream.windows import words
+from stream.windows import causes, words
+from stream.windows.composing import Context, rank
 from stream.windows.evidence import budget_of
+from stream.windows.explaining import carried
 from stream.windows.profiles import Profile
 from stream.windows.schema import SHARES
 from stream.windows.words import Change
@@ -210,3 +215,53 @@ def test_categories_that_the_reference_did_not_have_are_broken_data() -> None:
     moved = change("feature/c", "categorical", [500, 500, 0], [90, 10, 0], bins)
     assert words.fault(moved) is None
     assert "c = a 50% → 90% of the events" in words.summary("m", moved, None, None, {}, 0.0)
+
+
+def test_the_slice_that_carries_most_of_a_loss_leads_whatever_labelled_rows_have_named() -> None:
+    """F10, F20: of the slices of an alert its evidence tells, when its features are inputs by then."""
+    place = {"region": "D"}
+    known = Alert(
+        alert_id="1", fingerprint="1", status="firing", kind="concept_drift", severity="warning", model="m",
+        summary="", at="", stream="loss", features=[RankedFeature("income", 1.0)],
+        evidence={"carried_by": {"region=D": 0.8, "region=A": 0.2}},
+    )  # fmt: skip
+    new = msgspec.structs.replace(known, stream="loss[region=D]", slice=place, evidence={})
+    assert causes.leads(new, known)
+    assert not causes.leads(msgspec.structs.replace(new, slice={"region": "A"}), known)
+    assert not causes.leads(new, msgspec.structs.replace(known, evidence={}))
+
+
+def test_an_alert_of_a_loss_says_which_slices_carry_it() -> None:
+    """F10: errors come to slice `a` alone, half of the rows."""
+    stream = plain(9000, seed=29, error=0.1)
+    region = np.where(np.arange(9000) % 2 == 0, "a", "b")
+    worse = (np.arange(9000) >= 5000) & (region == "a") & (np.random.default_rng(1).random(9000) < 0.5)
+    stream.label = np.where(worse, 1 - stream.prediction, stream.label)
+    stream.tags, stream.slices = {"region": region.tolist()}, ("region",)
+    _, outputs = watched(f"{SETTINGS}, slices: [region]", stream)
+    whole = next(a for a in alerts(outputs) if a.evidence.get("carried_by"))
+    assert whole.evidence["carried_by"]["region=a"] > 0.9
+    assert alerts(outputs)[-1].slice == {"region": "a"}
+
+
+def test_what_moved_most_stands_first_whichever_alarmed_but_for_what_is_broken() -> None:
+    """F19: of two features that hang together the lesser one may be found first."""
+    seen = Context("m", "1", "r", "1", {"own": 0.1, "other": 0.3, "trivial": 0.001}, [], {}, n=100, n_labelled=0)
+    moved = rank("feature/own", "covariate_drift", seen, 0.1)
+    assert [(each.name, each.share) for each in moved] == [("other", pytest.approx(0.75)), ("own", pytest.approx(0.25))]
+    assert [each.name for each in rank("missing/own", "data_quality", seen, 0.05)] == ["own", "other"]
+
+
+def test_of_a_pair_labelled_rows_say_which_of_the_two_moved() -> None:
+    """F19"""
+    halves = [RankedFeature("day=4", 0.5), RankedFeature("x", 0.5)]
+    known = Alert(
+        alert_id="1", fingerprint="1", status="firing", kind="covariate_drift", severity="warning", model="m",
+        summary="", at="", stream="pair/day=4\u00d7x", features=halves,
+    )  # fmt: skip
+    found = diagnose(Evidence("feature", "", psi={"x": 0.3, "z": 0.1}))
+    assert [(each.name, each.share) for each in carried(known, "covariate_drift", found)] == [
+        ("x", 1.0),
+        ("day=4", 0.0),
+    ]
+    assert carried(known, "covariate_drift", diagnose(Evidence("feature", "z"))) == halves

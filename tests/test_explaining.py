@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from stream.events import Alert
 from tests.watching import START, Stream, alerts, watched
@@ -134,3 +135,57 @@ def test_only_looks_that_labelled_rows_answered_are_counted() -> None:
     each.asked -= 100
     book.reconsider(explaining, group, 0.0)
     assert (each.looks, each.asked) == (1, 0)
+
+
+def more_positives(seed: int) -> Stream:
+    """Three times in ten the label is 1, seven times from AT on; it moves x0 plainly and x1 a little."""
+    draw = np.random.default_rng(seed)
+    label = (draw.random(N) < np.where(np.arange(N) < AT, 0.3, 0.7)).astype(float)
+    x = draw.normal(size=(N, 3)) + label[:, None] * np.array([1.5, 0.4, 0.0])
+    score = 1 / (1 + np.exp(-(1.5 * x[:, 0] - 1.97)))
+    return Stream(
+        time=START + np.arange(N) * 10.0, prediction=(score > 0.5).astype(float), label=label,
+        features={f"x{j}": x[:, j] for j in range(3)}, score=score, delay=60.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [6, 7, 8])
+def test_an_alarm_that_labels_call_by_another_name_joins_the_alert_of_that_name(seed: int) -> None:
+    """F20: x1 moves with the label hours after that was found; as an input that moves it would be an alert of its own,
+    and labelled rows say at once that it is not."""
+    watch, outputs = watched(SETTINGS, more_positives(seed))
+    assert "feature/x1" not in {alert.stream for alert in alerts(outputs) if alert.status == "firing"}
+    known = next(each for each in watch.watchers["m"].state.book.open.values() if each.alert.stream == "feature/x0")
+    assert known.alert.kind == "label_drift" and "feature/x1" in known.alert.related
+
+
+def test_where_a_feed_broke_is_told_once_labelled_rows_have_shown_it() -> None:
+    """F19, F10: kind and feature are known from the first moment; the slice is news, and people hear of it."""
+    draw = np.random.default_rng(5)
+    stream = world(5, RULE, RULE)
+    region = draw.choice(["a", "b", "c"], N)
+    stream.features["x2"][(np.arange(N) >= AT) & (region == "b") & (draw.random(N) < 0.9)] = np.nan
+    stream.tags, stream.slices = {"region": region.tolist()}, ("region",)
+    _, outputs = watched(f"{SETTINGS}, slices: [region]", stream)
+    first = next(alert for alert in alerts(outputs) if alert.stream == "missing/x2")
+    assert first.kind == "data_quality" and "slices" not in first.evidence
+    told = [alert for alert in alerts(outputs) if alert.alert_id == first.alert_id and alert.status == "revised"]
+    assert told[-1].evidence["slices"][0] == "region=b"
+
+
+def test_an_alert_of_a_slice_waits_for_labelled_rows_of_the_slice() -> None:
+    """F19: of which it has one in four, and the change is judged by these alone."""
+    stream = world(6, RULE, RULE)
+    region = np.where(np.arange(N) % 4 == 0, "a", "b")
+    late = (np.arange(N) >= AT) & (region == "a")
+    stream.label = np.where(late, 1 - stream.label, stream.label)
+    stream.tags, stream.slices = {"region": region.tolist()}, ("region",)
+    watch, _ = watched(f"{SETTINGS}, slices: [region]", stream)
+    watcher = watch.watchers["m"]
+    explaining = watcher.explaining
+    assert explaining is not None
+    each = next(each for each in watcher.state.book.open.values() if each.alert.slice == {"region": "a"})
+    assert each.case is not None
+    own, every = explaining.labels_since(each.case), explaining.labels_since(replace(each.case, place=None))
+    assert own == pytest.approx(every / 4, abs=2) and own > 100
+    assert each.alert.kind == "concept_drift" and each.alert.evidence["decided"]

@@ -18,14 +18,16 @@ from learners.contract import Said
 from learners.influence import Influence
 from learners.policies import POLICIES, RELEARN_MIN, Item, Update, decode, encode
 from stream import config
-from stream.contract import Output
+from stream.contract import DECISIONS, Output
 from stream.errors import InputFault, StateError
-from stream.events import Alert, Command, Example
+from stream.events import Alert, Command, Decision, Example
 from stream.learning import CHAMPION
 from stream.stages.admission import Admission, AdmissionState
-from stream.stages.publishing import Signing
+from stream.stages.publishing import Signing, moment
 from stream.stages.roster import Served
 from stream.stages.steering import Steering, SteeringState
+from stream.stages.weighing import Weighing
+from stream.windows.leaks import Sides
 
 FIRING: Final = frozenset({"firing", "revised", "acknowledged"})
 
@@ -48,6 +50,8 @@ class CourseState(msgspec.Struct):
     steering: SteeringState
     policy: bytes
     influence: bytes | None = None
+    weighing: bytes | None = None
+    sides: Sides = msgspec.field(default_factory=Sides)
 
 
 class Course:
@@ -63,6 +67,9 @@ class Course:
         self._admission = Admission(name, model, self._steering.roster)
         self._policy = POLICIES[learn.policy](learn.buffer.bytes, float(learn.every), learn.publish)
         self._influence = None if learn.influence is None else Influence(model.task, learn.influence)
+        self._weighing = None if learn.importance is False else Weighing(name, model)
+        self._entity = "" if learn.trial is None else learn.trial.entity or learn.traffic.unit
+        self._sides = Sides()
         self.kept = Kept(commands=[])
 
     @property
@@ -89,6 +96,8 @@ class Course:
         answers = self._judge(example, item)
         item = self._weighed(example, item, answers.get(CHAMPION))
         self._compare(example, item, answers, out)
+        self._importance(example, item, out)
+        self._overlap(example, item.at, out)
         faults = [fault for now in self._policy.example(item) for fault in steering.teach(now)]
         if faults:
             raise InputFault("unlearnable", "; ".join(faults))
@@ -125,6 +134,29 @@ class Course:
         failed = steering.guard.watch(example, item, steering.roster.champion)
         if failed is not None:
             steering.turn_back("rollback", failed, item.at, None, out)
+
+    def _importance(self, example: Example, item: Item, out: list[Output]) -> None:
+        """What the champion goes by (F55), asked before it learns; a corrected example it has learned already."""
+        if self._weighing is not None and not example.revision:
+            roster = self._steering.roster
+            told = self._weighing.watch(item, roster.champion.learner, roster.version)
+            if told is not None:
+                out.append(Output(DECISIONS, self._name, told))
+
+    def _overlap(self, example: Example, at: float, out: list[Output]) -> None:
+        """Whether the same entity is on both sides of the trial that splits the traffic (F56)."""
+        trials, routing = self._steering.trials, self.routing
+        shares = trials.shares() if self._entity and trials is not None else None
+        if shares is None or routing is None or example.revision:
+            return
+        found = self._sides.take(example, self._entity, shares, routing)
+        if found is not None:
+            name, learner, last = self._name, self._sides.learner, self._sides.last
+            told = Decision(
+                decision_id=f"{name}-overlap-{routing.number}", model=name, action="overlap", at=moment(at),
+                learner=learner, why={"why": found.words, **last},
+            )  # fmt: skip
+            out.append(Output(DECISIONS, name, told))
 
     def _update(self, update: Update | None, at: float, cause: str | None, out: list[Output]) -> None:
         if update is not None and update.reset:
@@ -233,7 +265,11 @@ class Course:
 
     def state(self) -> CourseState:
         influence = None if self._influence is None else self._influence.snapshot()
-        return CourseState(self.kept, self._admission.state, self._steering.state(), self._policy.snapshot(), influence)
+        weighing = None if self._weighing is None else self._weighing.snapshot()
+        return CourseState(
+            self.kept, self._admission.state, self._steering.state(), self._policy.snapshot(), influence, weighing,
+            self._sides,
+        )  # fmt: skip
 
     def restore(self, state: CourseState) -> None:
         """Raises StateError."""
@@ -242,10 +278,12 @@ class Course:
             self._policy.restore(state.policy)
             if self._influence is not None and state.influence is not None:
                 self._influence.restore(state.influence)
+            if self._weighing is not None and state.weighing is not None:
+                self._weighing.restore(state.weighing)
         except snapshots.SnapshotError as error:
             raise StateError(f"state of learn, model {self._name}: {error}") from error
         self._admission.state = state.admission
-        self.kept = state.kept
+        self.kept, self._sides = state.kept, state.sides
 
     def figures(self) -> dict[str, Any]:
         kept = self.kept
@@ -257,6 +295,10 @@ class Course:
             "skipped": kept.skipped,
             "leaks": self._admission.state.leaks,
         }
+        if self._entity:
+            found["overlap"] = self._sides.figures()
+        if self._weighing is not None:
+            found["importance"] = self._weighing.figures()
         return found if self._influence is None else found | {"sources": self._influence.figures()}
 
 

@@ -21,8 +21,8 @@ from stream.events import Example
 from stream.stages.milestones import BYTES_PER_EXAMPLE
 from stream.stages.pupil import Pupil
 
-SAMPLE_EVERY: Final = 4
-"""One example in so many is also answered by the good copy: answering costs a quarter to a half of learning, and the
+SAMPLE_EVERY: Final = 6
+"""One example in so many is also answered by the good copy: answering is up to half of what an example costs, and the
 whole guard is to stay below a tenth."""
 
 ANSWERS_MAX: Final = 500

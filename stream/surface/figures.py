@@ -294,13 +294,20 @@ def by_alert(document: Document, model: str) -> list[dict[str, Any]]:
 
 
 def grouped(document: Document, model: str) -> list[list[dict[str, Any]]]:
-    """Alerts of one kind and slice that were raised at the same time: what one cause is likely to have brought."""
+    """Alerts of one kind and slice that were raised at the same time: what one cause is likely to have brought. First
+    stands the worst, and of those as bad the one of what matters most to the model (F55), where that is known."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for alert in by_alert(document, model):
         first = alert["first"]
         where = sorted(first.get("slice", {}).values())
         groups.setdefault((first["at"][:13], first["kind"], *where), []).append(alert)
-    return list(groups.values())
+    return [sorted(group, key=_urgency) for group in groups.values()]
+
+
+def _urgency(alert: Mapping[str, Any]) -> tuple[int, float]:
+    """Severity, and the alert's part of what the model goes by (`stream.windows.explaining`); the least comes first."""
+    last = alert["last"]
+    return list(SEVERITY).index(last["severity"]), -float(last.get("statistics", {}).get("importance", 0.0))
 
 
 def _alert_marks(document: Document, model: str) -> list[Figure]:

@@ -1,5 +1,5 @@
-"""What a result says of strange inputs, of labels that never came and of leakage: a picture and the rows of tables.
-Knows the result's dict alone."""
+"""What a result says of strange inputs, of labels that never came, of leakage and of what the champion goes by:
+pictures and the rows of tables. Knows the result's dict alone."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stream.runtime.known import moment
-from stream.surface.canvas import SMOOTH_WINDOWS, Figure, layout_of, line, smooth
+from stream.surface.canvas import SMOOTH_WINDOWS, Estimate, Figure, intervals, layout_of, line, nought, smooth
 from stream.surface.console import count
-from stream.surface.figures import BASELINE, CHAMPION, Document, whole
+from stream.surface.figures import BASELINE, CHAMPION, FEATURES_SHOWN, Document, whole
 
 MEASURES: Final = {"auc": "AUC", "information": "part of the entropy"}
 
@@ -55,14 +55,43 @@ def bias_rows(document: Document, model: str) -> list[list[str]]:
     ]  # fmt: skip
 
 
+def importance(document: Document, model: str) -> Figure:
+    """How much more the champion is wrong without each feature, the most important on top (F55)."""
+    rows = []
+    for name, each in list(_learned(document, model, "importance").get("features", {}).items())[:FEATURES_SHOWN]:
+        words = f"{name}: loss {each['value']:+.4f} without it, {each['share']:.0%} of all features' importance"
+        rows.append(Estimate(name, each["value"], each["low"], each["high"], words))
+    picture = intervals(rows, CHAMPION, "loss without it, less that with it", 90 + 24 * max(len(rows), 2))
+    nought(picture["layout"])
+    return picture
+
+
+def importance_words(document: Document, model: str) -> str:
+    """One sentence on what the picture rests on, and how often it has changed."""
+    found = _learned(document, model, "importance")
+    changes = found.get("changes", 0)
+    changed = "has not changed" if not changes else f"has changed {count(changes)} time{'' if changes == 1 else 's'}"
+    return (
+        f"How much more the champion is wrong when a feature's value is that of another example, by the newest "
+        f"{count(found.get('rows', 0))} that were asked about. Features that carry the same news hide each other. What "
+        f"it goes by {changed}."
+    )
+
+
 def leak_rows(document: Document, model: str) -> list[list[str]]:
-    """What single features tell of the label: name, measure, value, interval, verdict."""
+    """What single features tell of the label, and whom both sides of a trial share: name, measure, value, interval,
+    verdict."""
     rows = []
     for each in _watch(document, model, "leakage").get("features", []):
         measure = next(name for name in MEASURES if name in each)
         verdict = "knows the label?" if each["suspect"] else ""
         interval = f"{each['low']:.3f} to {each['high']:.3f}"
         rows.append([each["feature"], MEASURES[measure], f"{each[measure]:.3f}", interval, verdict])
+    both = _learned(document, model, "overlap")
+    if "share" in both:
+        interval = f"{both['low']:.3f} to {both['high']:.3f}"
+        verdict = f"the same with {both['learner']} and the champion" if both["suspect"] else ""
+        rows.append([both["entity"], "on both sides", f"{both['share']:.3f}", interval, verdict])
     return rows
 
 
@@ -73,6 +102,11 @@ def leak_words(document: Document, model: str) -> str:
         f"What single features alone tell of the label, by the newest labelled rows. "
         f"{count(times.get('before', 0))} of {count(times.get('labels', 0))} labels are older than their prediction."
     )
+
+
+def _learned(document: Document, model: str, name: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = document["learning"]["models"].get(model, {}).get(name) or {}
+    return found
 
 
 def _watch(document: Document, model: str, name: str) -> Mapping[str, Any]:

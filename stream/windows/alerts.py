@@ -112,7 +112,7 @@ class Book(msgspec.Struct):
             escalated = {**was.evidence, **alert.evidence, "escalated_from": was.severity}
             return _sent(known, worse, "firing" if own else "revised", escalated)
         if explaining is not None:
-            answer = explaining.diagnose(case, labelled=context.by_label)
+            answer = explaining.diagnose(case)
             alert = alert if answer is None else explained(alert, *answer)
         before = found.cells.only(change.j)
         member = Member(
@@ -123,10 +123,6 @@ class Book(msgspec.Struct):
             span = (each.since_low_s, each.since_high_s)
             if causes.joins(each.alert, span, alert, (alarm.since_low_s, alarm.since_high_s), slack_s):
                 return self._join(each, member, alert, case)
-        if explaining is not None and not context.by_label:
-            answer = explaining.diagnose(case)
-            alert = alert if answer is None else explained(alert, *answer)
-            member.kind = alert.kind
         return self._open(OpenAlert(alert, alarm.since_low_s, alarm.since_high_s, [member], case=case))
 
     def _open(self, new: OpenAlert) -> Alert:
@@ -308,10 +304,12 @@ def _worse(new: Alert, known: Alert) -> bool:
 
 
 def _says_other(now: Alert, before: Alert) -> bool:
-    """Whether people should hear again of an alert that labels have had their say on."""
+    """Whether people should hear again of an alert that labels have had their say on: it is of another kind, another
+    feature or slice stands first, or it is decided now."""
     first = [[feature.name for feature in alert.features[:1]] for alert in (now, before)]
+    place = [list(alert.evidence.get("slices", []))[:1] for alert in (now, before)]
     decided = [alert.evidence.get("decided") for alert in (now, before)]
-    return now.kind != before.kind or first[0] != first[1] or decided[0] != decided[1]
+    return now.kind != before.kind or first[0] != first[1] or place[0] != place[1] or decided[0] != decided[1]
 
 
 def _sent(known: OpenAlert, alert: Alert, status: str, evidence: dict[str, Any]) -> Alert:

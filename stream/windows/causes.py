@@ -69,7 +69,7 @@ def leads(new: Alert, known: Alert) -> bool:
             return explains[0] < explains[1]
     if new.kind == known.kind and new.slice and not known.slice:
         name = ",".join(f"{key}={value}" for key, value in new.slice.items())
-        return any(each.name == name and each.share > CARRIES for each in known.features)
+        return float(known.evidence.get("carried_by", {}).get(name, 0.0)) > CARRIES
     return _rank(new) < _rank(known)
 
 

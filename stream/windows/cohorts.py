@@ -159,6 +159,10 @@ class Cohorts:
             total = self.state.bias
             self.state.bias, window.bias = window.bias if total is None else total + window.bias, None
         said = reporting.events_of(self.name, self.model, window, self.schema.labels)
+        if window.final and window.expectation:
+            self.state.realised = {
+                name: said[0].metrics[name] for name in window.expectation if name in said[0].metrics
+            }
         if self.peoples and window.slice_said is not None:
             said[0].fairness = parity.of_window(
                 self.model, self.peoples, window.slice_n, window.slice_said, window.slice_sums
@@ -183,7 +187,12 @@ class Cohorts:
         window.cells = None
         window.end, window.closed, window.changed = end, True, False
         window.final = window.fates >= window.n
-        return self._told(window)
+        said = self._told(window)
+        self.state.expected = {
+            name: dict(zip(("estimate", "low", "high"), each.estimated, strict=True))
+            for name, each in window.expectation.items()
+        }
+        return said
 
     def _expect(self, place: Ints, score: Floats, prediction: Floats) -> None:
         """Count predictions into what is expected of their windows."""

@@ -167,6 +167,8 @@ def _evidence(found: Found, context: Context, broken: str | None) -> dict[str, A
         "false_alarm_budget": context.budget,
         **alarm.details,
     }
+    if context.slices:  # it stays when labelled rows say which features carry the change
+        said["carried_by"] = {each.name: round(each.share, 4) for each in context.slices[: causes.FEATURES_MAX]}
     return {**said, "fault": broken} if broken else said
 
 
@@ -180,8 +182,9 @@ def _impact(impact: Impact | None) -> dict[str, Any] | None:
 
 
 def rank(stream: str, kind: str, context: Context, size: float) -> list[RankedFeature]:
-    """Who carries the change. The alarmed feature first, then others by debiased PSI, shares of their sum; for losses
-    the slices by their part of the increase, where there are slices. `size`: the PSI of the stream itself."""
+    """Who carries the change: features by debiased PSI, shares of their sum, whichever of them alarmed first; broken
+    data is the alarmed feature's, which comes before what moved beside it. For losses the slices by their part of the
+    increase, where there are slices. `size`: the PSI of the stream itself."""
     if kind == "concept_drift" and context.slices:
         return context.slices[: causes.FEATURES_MAX]
     own = stream.partition("/")[2]
@@ -192,5 +195,6 @@ def rank(stream: str, kind: str, context: Context, size: float) -> list[RankedFe
         names = words.pair_of(stream) if stream.startswith("pair/") else [own]
         return [RankedFeature(name, 1.0 / len(names)) for name in names]
     total = sum(psi.values())
-    order = sorted(psi, key=lambda name: (name != own, -psi[name], name))[: causes.FEATURES_MAX]
+    first = own if kind == "data_quality" else ""
+    order = sorted(psi, key=lambda name: (name != first, -psi[name], name))[: causes.FEATURES_MAX]
     return [RankedFeature(name, psi[name] / total if total else 0.0, {"psi": psi[name]}) for name in order]

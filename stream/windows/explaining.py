@@ -3,11 +3,16 @@
 Owns which labelled rows are kept to be compared and how an alarm becomes evidence; what follows from it is
 `detectors.diagnosis`'s. Labels come later than inputs move, so what could not be decided when an alert was raised is
 looked at again as labels come.
+
+An alert also says how much of what the model goes by has moved (F55), for whoever has several alerts to look at. This
+stage has no model to ask, and what the stage that learns finds reaches no one at a fixed place of the log; so it goes
+by the scores, which are there whoever made the model.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,6 +21,7 @@ from detectors.case import Evidence, serious
 from detectors.contract import Bins, Rows, Stream
 from detectors.diagnosis import Diagnosis, diagnose
 from detectors.explanation import Explanation, explain
+from detectors.importance import of_score
 from detectors.sample import Labelled, Layout, Sample, SampleState, in_proportion
 from stream.events import Alert, OutcomeRows, RankedFeature
 from stream.windows import columns
@@ -46,6 +52,9 @@ LOOKS_PER_SLAB: Final = 2
 """Comparisons of labelled rows a slab: one takes some 50 ms, and a flood of alarms must not stop the stream. What was
 not looked at is looked at again as labels come."""
 
+IMPORTANCE: Final = "importance"
+"""The statistic of a feature, and of an alert: its part of what the model's output goes along with."""
+
 SIDE_ROWS_MAX: Final = 2_000
 """Labelled rows of either time that are compared: more make what is seen hardly surer, and every look longer."""
 
@@ -62,6 +71,14 @@ class Case(msgspec.Struct):
     place: str | None
     faults: dict[str, str]
     psi: dict[str, float]
+
+
+class Answer(NamedTuple):
+    """What kind of change it is, whether labelled rows had their say, and what the model goes by."""
+
+    found: Diagnosis
+    by_labels: bool
+    importance: dict[str, float]
 
 
 class Explaining:
@@ -88,6 +105,7 @@ class Explaining:
             bins_of = [*bins_of, self.said_bins]
         self.layout = Layout(tuple(streams), tuple(bins_of), outcomes.streams[0], outcomes.bins[0], slices)
         self.looks = LOOKS_PER_SLAB
+        self._importance: dict[str, float] | None = None
         self.sample = Sample(len(streams), len(slices), SAMPLE_SEED)
         if state is not None:
             self.sample.state = state
@@ -122,25 +140,47 @@ class Explaining:
         self.sample.add(added)
         return chosen, added
 
-    def diagnose(self, case: Case, labelled: bool = True) -> tuple[Diagnosis, bool] | None:
-        """What kind of change it is, and whether labelled rows had their say; None for what is not diagnosed. Without
-        `labelled` they are not asked (60 ms for 6,000 rows)."""
+    def diagnose(self, case: Case) -> Answer | None:
+        """What kind of change it is; None for what is not diagnosed. Labelled rows are asked (60 ms for 6,000 of them)
+        as long as the slab has looks left."""
         group, _, name = case.stream.partition("[")[0].partition("/")
         if group not in QUANTITIES:
             return None
-        found = self._explain(case) if labelled and self.looks else None
+        found = self._explain(case) if self.looks else None
         self.looks -= found is not None  # rows that are too few cost next to nothing
         faults = serious(case.faults, case.psi)
         answer = diagnose(Evidence(QUANTITIES[group], name, faults, case.psi, found))
         answer.features = [each for each in answer.features if each.name != self.output]
-        return answer, found is not None
+        return Answer(answer, found is not None, self.importance())
 
     def begin(self) -> None:
         """A slab begins."""
         self.looks = LOOKS_PER_SLAB
+        self._importance = None
+
+    def importance(self) -> dict[str, float]:
+        """Each feature's share in what the model's output goes along with, by the newest labelled rows, asked once a
+        slab (5 ms for 50 features); empty where there are too few, and where the output has no order: of several
+        classes the score only says how sure the model is of one."""
+        if self._importance is None:
+            self._importance = self._shares()
+        return self._importance
+
+    def _shares(self) -> dict[str, float]:
+        if self.said is None or self.said.kind == "categorical" or self.layout.label.kind == "categorical":
+            return {}
+        codes = self.sample.state.ring.rows.codes.astype(np.int32)
+        said = np.where(codes[:, -1] >= 0, codes[:, -1].astype(np.float64), np.nan)
+        shares = of_score([stream.name for stream in self.layout.features[:-1]], codes[:, :-1], said).shares()
+        return shares if any(shares.values()) else {}
 
     def labels_since(self, case: Case) -> int:
-        """Labelled rows that surely came after the change."""
+        """Labelled rows that surely came after the change; where it is of one slice, those of the slice, which are
+        what it is judged by."""
+        for s, names in enumerate(self.layout.slices):
+            if case.place in names:
+                since = self.sample.sides(case.low_s, case.high_s, case.by_label)[1]
+                return int((since.slices[:, s] == names.index(case.place)).sum())
         return self.sample.rows_since(case.high_s, case.by_label)
 
     def _explain(self, case: Case) -> Explanation | None:
@@ -164,21 +204,49 @@ def thinned(rows: Labelled) -> Labelled:
     return rows if n <= SIDE_ROWS_MAX else rows.take(np.arange(SIDE_ROWS_MAX) * n // SIDE_ROWS_MAX)
 
 
-def explained(alert: Alert, found: Diagnosis, by_labels: bool) -> Alert:
-    """The alert with its diagnosis: kind, who carries it, what to do next. Drift of outputs, delays, business and
-    fairness stay what they are called; what inputs and losses show is called by its cause, where that is decided."""
+def explained(alert: Alert, found: Diagnosis, by_labels: bool, importance: Mapping[str, float]) -> Alert:
+    """The alert with its diagnosis: kind, who carries it, what to do next, and its part of what the model goes by.
+    Drift of outputs, delays, business and fairness stay what they are called; what inputs and losses show is called by
+    its cause, where that is decided."""
     named = alert.kind in ("covariate_drift", "label_drift", "concept_drift") and found.decided
     kind = KINDS[found.kind] if named and (by_labels or found.kind == "data_quality") else alert.kind
-    # The inputs of all predictions say better than a sample of labelled rows which of them have moved.
-    by_inputs = kind == alert.kind == "covariate_drift" and not alert.stream.startswith(("loss", "label"))
-    features = [RankedFeature(each.name, each.share, each.statistics) for each in found.features]
     places = [each.name for each in found.slices]
     evidence = {**alert.evidence, "because": found.because, "decided": found.decided}
+    features = weighed(carried(alert, kind, found) if by_labels else alert.features, importance)
+    known = [each for each in features if IMPORTANCE in each.statistics]
+    moved = {IMPORTANCE: round(sum(each.share * each.statistics[IMPORTANCE] for each in known), 4)} if known else {}
     return msgspec.structs.replace(
         alert,
         kind=kind,
         diagnosis={name: round(value, 4) for name, value in found.probabilities.items()},
-        features=features if by_labels and features and not by_inputs else alert.features,
+        features=features,
+        statistics={**alert.statistics, **moved},
         evidence={**evidence, "slices": places} if places else evidence,
         actions=[{"suggested": found.action}] if named else alert.actions,
     )
+
+
+def carried(alert: Alert, kind: str, found: Diagnosis) -> list[RankedFeature]:
+    """Who carries a change of this kind, by labelled rows; but which inputs have moved, those of all predictions say
+    better than a sample, and of a pair, which is what alarmed, labelled rows only say which of the two."""
+    features = [RankedFeature(each.name, each.share, each.statistics) for each in found.features]
+    if not features:
+        return alert.features
+    if not kind == alert.kind == "covariate_drift" or alert.stream.startswith(("loss", "label")):
+        return features
+    own = {each.name: each.share for each in features}
+    total = sum(own.get(each.name, 0.0) for each in alert.features)
+    if not alert.stream.startswith("pair/") or not total:
+        return alert.features
+    parts = [msgspec.structs.replace(each, share=own.get(each.name, 0.0) / total) for each in alert.features]
+    return sorted(parts, key=lambda each: -each.share)
+
+
+def weighed(features: Sequence[RankedFeature], importance: Mapping[str, float]) -> list[RankedFeature]:
+    """The features, each with its part of what the model goes by, where that is known."""
+    return [
+        msgspec.structs.replace(each, statistics={**each.statistics, IMPORTANCE: round(importance[each.name], 4)})
+        if each.name in importance
+        else each
+        for each in features
+    ]

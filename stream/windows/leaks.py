@@ -1,7 +1,9 @@
-"""Signs that the future leaks into the past (F56): a feature that knows the label, labels older than their prediction.
+"""Signs that the future leaks into the past (F56): a feature that knows the label, labels older than their prediction,
+and the same entity on both sides of a trial.
 
 Owns when what has come is asked, and what is said of it; the statistics are `detectors.leakage`'s. What is found is no
-change but a state of the stream, so it is of kind `operations`: people are told, and learning goes on.
+change but a state of the stream, so it is of kind `operations`: people are told, and learning goes on. Sides of a trial
+are known where it is held: the stage that learns asks them and tells of them (`stream.stages.course`).
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from detectors import leakage
+from detectors import leakage, randomness
 from detectors.bets import quarters, smooth
-from detectors.leakage import Early, Knowing
+from detectors.leakage import Early, Knowing, Overlap, Sketch
 from detectors.sample import Labelled, Layout, SampleState
+from learners.assignment import Routing, propensities
 from stream import codec
-from stream.events import LABELLED, Alert, OutcomeRows, RankedFeature, Since
+from stream.events import LABELLED, Alert, Example, OutcomeRows, RankedFeature, Since
 from stream.windows.alerts import Book
 from stream.windows.columns import Ints
 from stream.windows.composing import fingerprint_of
@@ -39,6 +42,19 @@ TOLD: Final = 5
 """Features in the figures."""
 
 SEED: Final = 1
+
+SIDE_ROWS: Final = 200
+"""Labelled examples of the smaller side of a trial at which the sides are first compared, and again whenever twice as
+many have come: one entity in a hundred on both sides is then two of them."""
+
+FLUSH_KEYS: Final = 256
+"""Entities that wait to be taken together: one at a time, each costs a sort of the whole sketch."""
+
+SAME_SHARE: Final = 1e-9
+"""Propensities that differ by less are the same."""
+
+NAMED: Final = 3
+"""Entities on both sides that are named."""
 
 OVER: Final = "it was not seen again"
 """Why a finding ends."""
@@ -137,6 +153,85 @@ class Leaks(msgspec.Struct):
             "labels": self.all_rows + self.rows,
         }  # fmt: skip
         return {"features": list(self.told), "labels_before_event": times, "looks": self.looks}
+
+
+class Side(msgspec.Struct):
+    """Labelled examples of one side, the entities that wait, and the sketch of those before."""
+
+    rows: int = 0
+    waiting: list[str] = []
+    sketch: Sketch = msgspec.field(default_factory=lambda: leakage.sketch([], SEED))
+
+
+class Sides(msgspec.Struct):
+    """Of the trial that splits a model's traffic, at the step of its ramp that is numbered `number`: where shares
+    change, entities change sides, and so they are compared within a step only. `without`: examples that do not say whom
+    they are about; `told`: whether people have heard of this step; `last`: what was seen at the last look."""
+
+    learner: str = ""
+    number: int = -1
+    sides: dict[str, Side] = {}
+    both: list[str] = []
+    looks: int = 0
+    without: int = 0
+    told: bool = False
+    last: dict[str, Any] = {}
+
+    def take(self, example: Example, entity: str, shares: dict[str, float], routing: Routing) -> Overlap | None:
+        """A labelled example while traffic is split by `shares` (the champion's first, then the challenger's). What is
+        on both sides, where it is too much and has not been told yet."""
+        champion, learner = shares
+        if (self.learner, self.number) != (learner, routing.number):
+            self.learner, self.number, self.sides = learner, routing.number, {champion: Side(), learner: Side()}
+            self.both, self.looks, self.without, self.told, self.last = [], 0, 0, False, {}
+        served = example.prediction
+        if served.learner not in self.sides or served.propensity is None:
+            return None
+        if abs(served.propensity - propensities(routing).get(served.learner, 0.0)) > SAME_SHARE:  # of an earlier step
+            return None
+        key = served.features.get(entity, served.tags.get(entity))  # as the routing reads its unit
+        if key is None:
+            self.without += 1
+            return None
+        side = self.sides[served.learner]
+        side.rows += 1
+        side.waiting.append(str(key))
+        if len(side.waiting) >= FLUSH_KEYS:
+            self._flush()
+        if min(each.rows for each in self.sides.values()) < SIDE_ROWS << self.looks:
+            return None
+        return self._compare(entity)
+
+    def _flush(self) -> None:
+        """Those that wait are taken into their sketches; some that the other side has too are remembered by name."""
+        first, second = self.sides.values()
+        for side, other in ((first, second), (second, first)):
+            hashes = randomness.keys(SEED, side.waiting)
+            for i in np.flatnonzero(np.isin(hashes, other.sketch.hashes)).tolist():
+                if len(self.both) < NAMED and side.waiting[i] not in self.both:
+                    self.both.append(side.waiting[i])
+            side.sketch = leakage.grown(side.sketch, hashes)
+            side.waiting = []
+
+    def _compare(self, entity: str) -> Overlap | None:
+        self._flush()
+        self.looks += 1
+        (champion, first), (learner, second) = self.sides.items()
+        found = leakage.overlap(first.sketch, second.sketch, (champion, learner))
+        self.last = {
+            "entity": entity, "learner": learner, "share": round(found.share, 4), "low": round(found.low, 4),
+            "high": round(found.high, 4), "both": round(found.both), "suspect": found.suspect,
+            "entities": {champion: round(found.first), learner: round(found.second)}, "such_as": list(self.both),
+        }  # fmt: skip
+        if not found.suspect or self.told:
+            return None
+        self.told = True
+        return found
+
+    def figures(self) -> dict[str, Any]:
+        """What was seen at the last look, and how many labelled examples each side has by now."""
+        rows = {learner: side.rows for learner, side in self.sides.items()}
+        return {**self.last, "rows": rows, "without": self.without} if rows else {}
 
 
 def classes(layout: Layout, rows: Labelled) -> Ints:

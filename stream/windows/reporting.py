@@ -83,6 +83,10 @@ class Reporting(msgspec.Struct):
     """Debiased PSI of every stream in the last window that closed."""
     bias: np.ndarray | None = None
     """Sums of labelled and unlabelled rows over all windows that are final."""
+    expected: dict[str, dict[str, float]] = {}
+    """Of the last window that closed, by metric: `estimate`, `low` and `high` without a label of it."""
+    realised: dict[str, float] = {}
+    """What the last window that is final showed of the metrics that were expected of it."""
 
     def place(self, event_time: Floats) -> Ints:
         """Each row's window, -1 where it is forgotten."""
