@@ -61,6 +61,11 @@ class Feed:
         """How much of the file has been read, 0 to 1."""
         return self.table.done()
 
+    def figures(self) -> dict[str, int]:
+        """Rows of the file, those that could not be read, predictions (or requests) and labels."""
+        rows = self.rows + self.bad_rows
+        return {"rows": rows, "bad_rows": self.bad_rows, "predictions": self.rows, "labels": self.labels}
+
     def _check_columns(self) -> None:
         faults = []
         for where, column in _named_columns(self.input):

@@ -1,4 +1,4 @@
-"""A file through the embedded engine, and what came of it as one plain document (F45).
+"""A feed of events through the embedded engine, and what came of it as one plain document (F45).
 
 Owns the shape of the result, which report, demo and tests read; refuses to know how it is shown. The same file,
 configuration and seed give the same bytes, apart from `timings`.
@@ -7,24 +7,27 @@ configuration and seed give the same bytes, apart from `timings`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from learners.assignment import propensities
 from stream import codec
 from stream.config import Config
 from stream.contract import ALERTS, DEAD_LETTERS, DECISIONS, OBSERVATIONS, SNAPSHOTS, WINDOWS
 from stream.events import LABELLED, ModelSnapshot, Observations, Traffic, Window
 from stream.ledger import Ledger
+from stream.runtime import feed as files
 from stream.runtime.embedded import Embedded, collector_off
-from stream.runtime.feed import Feed, Item
+from stream.runtime.feed import Item
 from stream.runtime.known import moment
 from stream.runtime.stages import Secrets
 
@@ -40,6 +43,9 @@ WINDOWS_MAX = 200_000
 """Windows that a result holds; the earliest beyond them are left out and counted."""
 
 DEAD_LETTERS_SHOWN = 100
+
+TRAFFIC_MAX: Final = 2_000
+"""Changes of one model's traffic that a result holds, the newest: a picture shows no more."""
 
 DELAY_BINS = 2_000
 DELAY_STEP = math.log(3.2e7) / DELAY_BINS
@@ -77,6 +83,17 @@ class Result(msgspec.Struct):
         return orjson.dumps(self.document, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
 
 
+class Feed(Protocol):
+    """Events in the order in which the world would send them; `done` is how much of them has been read, 0 to 1."""
+
+    def __iter__(self) -> Iterator[Item]: ...
+
+    def done(self) -> float: ...
+
+    def figures(self) -> dict[str, int]:
+        """Counts of what was read."""
+
+
 def replay(
     config: Config,
     path: str | Path,
@@ -84,10 +101,21 @@ def replay(
     on_progress: OnProgress | None = None,
     secrets: Secrets | None = None,
 ) -> Result:
-    """Run a file through all stages. Raises ConfigError where file and configuration do not fit.
+    """Run a file through all stages. Raises ConfigError where file and configuration do not fit."""
+    return run(config, files.Feed(config, path), str(Path(path).name), partitions, on_progress, secrets)
+
+
+def run(
+    config: Config,
+    feed: Feed,
+    title: str,
+    partitions: int = 1,
+    on_progress: OnProgress | None = None,
+    secrets: Secrets | None = None,
+) -> Result:
+    """Run a feed through all stages of a configuration; `title` names it in the report.
 
     With a key in `secrets` snapshots are published as a worker would, and once more at the end."""
-    feed = Feed(config, path)
     key, key_id, *_ = secrets or Secrets()
     delays = {name: Delays() for name in config.models}
 
@@ -97,9 +125,14 @@ def replay(
 
     snapshots: dict[tuple[str, str], ModelSnapshot] = {}
 
+    traffic: dict[str, deque[dict[str, Any]]] = {name: deque(maxlen=TRAFFIC_MAX) for name in config.models}
+
     def published(event: ModelSnapshot | Traffic) -> None:
         if isinstance(event, ModelSnapshot):
             snapshots[event.model, event.learner] = event
+        else:
+            shares = {} if event.routing is None else propensities(event.routing)
+            traffic[event.model].append({"at": event.at, "shares": shares})
 
     taps: dict[str, Callable[[Any], None]] = {OBSERVATIONS: observed, SNAPSHOTS: published}
     embedded = Embedded(config, partitions, key, key_id, taps=taps)
@@ -121,14 +154,12 @@ def replay(
         on_progress(Progress(1.0, span.events, span.last, len(embedded.logs[ALERTS]), elapsed))
     document = _document(config, embedded)
     document["feed"] = {
-        "file": Path(path).name,
-        "rows": feed.rows + feed.bad_rows,
-        "bad_rows": feed.bad_rows,
-        "predictions": feed.rows,
-        "labels": feed.labels,
+        "file": title,
+        **feed.figures(),
         "first": moment(span.first) if span.events else None,
         "last": moment(span.last) if span.events else None,
     }
+    document["learning"]["traffic"] = {name: list(told) for name, told in traffic.items() if told}
     document["delays"] = {name: found.figures() for name, found in delays.items()}
     document["digest"] = codec.digest(codec.canonical(document))
     document["timings"] = _timings(embedded, span.events, elapsed)

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from stream.errors import TidegateError
-from stream.surface import cli_command, cli_kafka, cli_snapshots, console
+from stream.surface import cli_command, cli_journal, cli_kafka, cli_snapshots, console
 from stream.surface.options import CONFIG, FILE
 
 EXIT_FINDING = 1
@@ -192,7 +192,7 @@ def schema(which: str | None) -> None:
     click.echo(schemas.text(which or "events"))
 
 
-for command in (*cli_kafka.COMMANDS, cli_snapshots.snapshots, cli_command.command):
+for command in (*cli_kafka.COMMANDS, cli_snapshots.snapshots, cli_command.command, cli_journal.journal):
     cli.add_command(command)
 
 
