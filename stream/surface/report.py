@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 import orjson
 
 from stream.errors import TidegateError
-from stream.surface import figures, findings, summary, trust
+from stream.surface import figures, findings, steering, summary, trust, upkeep
 from stream.surface.canvas import SMOOTH_WINDOWS, Figure
+from stream.surface.cards import Picture, card, table_of
 from stream.surface.console import count, duration
 from stream.surface.expectation import expectation
 
@@ -81,7 +82,7 @@ def _model(document: Document, model: str, pictures: dict[str, Figure]) -> str:
     champion = (
         ""
         if _lacks(document, model)
-        else _card(
+        else card(
             "Performance over time",
             f"Every answer is scored by the model that had not yet learned from its label. Bold lines are means over "
             f"{SMOOTH_WINDOWS} windows; triangles are alerts.",
@@ -97,7 +98,7 @@ def _model(document: Document, model: str, pictures: dict[str, Figure]) -> str:
         f'<p class="lead">{escape(summary.verdict(document, model))}</p>',
         _tiles(summary.tiles(document, model)),
         champion,
-        _card(
+        card(
             "Alerts",
             "A bar runs from the estimated begin of the change, over the moment it was sure (diamond), to its end.",
             (picture("alerts", figures.alerts(document, model)) if document["alerts"] else "")
@@ -109,25 +110,26 @@ def _model(document: Document, model: str, pictures: dict[str, Figure]) -> str:
             "Without a single label of the window: what its scores were worth on the labels before. It cannot see a "
             "rule that has changed; the realised line can."
         )
-        parts.insert(4, _card("Expected before labels come", note, picture("expected", expected)))
+        parts.insert(4, card("Expected before labels come", note, picture("expected", expected)))
     if drift["data"][0]["y"]:
         note = "Distance of each window from the reference (PSI): a size, not a verdict; alerts say what is sure."
-        parts.append(_card("Drift by feature", note, picture("drift", drift)))
+        parts.append(card("Drift by feature", note, picture("drift", drift)))
     pair = []
     if slices["data"][0]["y"]:
         pair.append(
-            _card(f"{metric[0].upper()}{metric[1:]} by slice", "Of the champion, by month.", picture("slices", slices))
+            card(f"{metric[0].upper()}{metric[1:]} by slice", "Of the champion, by month.", picture("slices", slices))
         )
     if delays["data"][0]["x"]:
         note = "What is learned is at best as new as its labels."
-        pair.append(_card("Delay of labels", note, picture("delays", delays)))
+        pair.append(card("Delay of labels", note, picture("delays", delays)))
     parts.append(f'<div class="pair">{"".join(pair)}</div>' if len(pair) == 2 else "".join(pair))
     parts += _trust(document, model, picture)
     parts += _findings(document, model, picture)
-    parts.append(_card("Learners", "Prequential figures over the whole run.", _learner_table(document, model)))
+    parts += steering.cards(document, model, picture)
+    parts.append(card("Learners", "Prequential figures over the whole run.", _learner_table(document, model)))
     decisions = [d for d in document["learning"]["decisions"] if d["model"] == model]
     if decisions:
-        parts.append(_card("Decisions", "What the engine changed, and why.", _decision_table(decisions)))
+        parts.append(card("Decisions", "What the engine changed, and why.", _decision_table(decisions)))
     return "".join(parts)
 
 
@@ -135,26 +137,11 @@ def _lacks(document: Document, model: str) -> bool:
     return not figures.performance(document, model)["data"]
 
 
-def _card(title: str, note: str, inner: str) -> str:
-    return f'<section class="card"><h2>{escape(title)}</h2><p class="note">{escape(note)}</p>{inner}</section>'
-
-
 def _tiles(tiles: Iterable[tuple[str, str]]) -> str:
     inner = "".join(
         f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for name, value in tiles
     )
     return f'<div class="tiles">{inner}</div>'
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str], more: int = 0) -> str:
-    """A table of cells that are HTML already."""
-    top = "".join(f'<th class="{c}">{escape(h)}</th>' for h, c in zip(head, classes, strict=True))
-    lines = "".join(
-        "<tr>" + "".join(f'<td class="{c}">{cell}</td>' for cell, c in zip(row, classes, strict=True)) + "</tr>"
-        for row in rows
-    )
-    rest = f'<p class="note">{count(more)} more in the JSON result.</p>' if more > 0 else ""
-    return f'<div class="wide"><table><tr>{top}</tr>{lines}</table></div>{rest}'
 
 
 def _alert_table(document: Document, model: str) -> str:
@@ -179,7 +166,7 @@ def _alert_table(document: Document, model: str) -> str:
             ]
         )
     head = ("raised", "kind", "where", "what", "since about", "now")
-    return _table(head, rows, ("t", "t", "", "what", "t", "t"), len(found) - ALERTS_SHOWN)
+    return table_of(head, rows, ("t", "t", "", "what", "t", "t"), len(found) - ALERTS_SHOWN)
 
 
 def _also(group: list[dict[str, Any]]) -> str:
@@ -202,59 +189,66 @@ def _learner_table(document: Document, model: str) -> str:
     rows, names = summary.learner_rows(document, model)
     if not rows:
         return '<p class="none">No labelled predictions.</p>'
-    return _table(
+    return table_of(
         ("learner", "labelled", "updates", *names),
         [[escape(cell) for cell in row] for row in rows],
         ("", *("n" for _ in range(len(names) + 2))),
     )
 
 
-def _trust(document: Document, model: str, picture: Callable[[str, Figure], str]) -> list[str]:
+def _trust(document: Document, model: str, picture: Picture) -> list[str]:
     """The cards of calibration and of declared groups, where there are scores and groups."""
     meant = trust.calibration(document, model)
     words = trust.calibration_words(document, model)
-    cards = [_card("Calibration", words, picture("calibration", meant))] if meant["data"] else []
+    cards = [card("Calibration", words, picture("calibration", meant))] if meant["data"] else []
     rows = [[escape(cell) for cell in row] for row in trust.fairness_rows(document, model)]
     head = ("group", "of", "gap", "with 95 %", "worst", "best", "too few rows")
-    table = _table(head, rows, ("", "", "n", "n", "", "", ""))
-    return [*cards, _card("Groups", GROUPS_NOTE, table)] if rows else cards
+    table = table_of(head, rows, ("", "", "n", "n", "", "", ""))
+    gaps = trust.fairness(document, model)
+    inner = (picture("fairness", gaps) if gaps["data"] else "") + table
+    return [*cards, card("Groups", GROUPS_NOTE, inner)] if rows else cards
 
 
-def _findings(document: Document, model: str, picture: Callable[[str, Figure], str]) -> list[str]:
-    """The cards of strange inputs, of labels that never came and of leakage, where there is something to say."""
+def _findings(document: Document, model: str, picture: Picture) -> list[str]:
+    """The cards of strange inputs, of what the champion goes by, of labels that never came and of leakage, where there
+    is something to say."""
     cards = []
     odd = [[escape(cell) for cell in row] for row in findings.strange_rows(document, model)]
     if document["models"][model]["watch"].get("strange"):
         shares = findings.strange(document, model)
         inner = picture("strange", shares) if shares["data"] else ""
-        inner += _table(("at", "p", "why"), odd, ("t", "n", "")) if odd else ""
-        cards.append(_card("Strange inputs", findings.strange_words(document, model), inner))
+        inner += table_of(("at", "p", "why"), odd, ("t", "n", "")) if odd else ""
+        cards.append(card("Strange inputs", findings.strange_words(document, model), inner))
+    goes_by = findings.importance(document, model)
+    if goes_by["data"]:
+        words = findings.importance_words(document, model)
+        cards.append(card("What the champion goes by", words, picture("importance", goes_by)))
     rows = [[escape(cell) for cell in row] for row in findings.bias_rows(document, model)]
     if rows:
         head = ("of", "labelled less unlabelled", "with 95 %", "labelled", "unlabelled")
-        cards.append(_card("Labels that never came", BIAS_NOTE, _table(head, rows, ("", "n", "n", "n", "n"))))
+        cards.append(card("Labels that never came", BIAS_NOTE, table_of(head, rows, ("", "n", "n", "n", "n"))))
     rows = [[escape(cell) for cell in row] for row in findings.leak_rows(document, model)]
     if rows:
-        table = _table(("feature", "measure", "value", "interval", ""), rows, ("", "", "n", "n", ""))
-        cards.append(_card("Leakage", findings.leak_words(document, model), table))
+        table = table_of(("feature", "measure", "value", "interval", ""), rows, ("", "", "n", "n", ""))
+        cards.append(card("Leakage", findings.leak_words(document, model), table))
     return cards
 
 
 def _decision_table(decisions: list[dict[str, Any]]) -> str:
     rows = []
     for d in decisions[:DECISIONS_SHOWN]:
-        why = ", ".join(f"{k}: {v}" for k, v in d.get("why", {}).items())
-        after = ", ".join(f"{k}: {v}" for k, v in d.get("after", {}).items())
+        why = upkeep.reason(d)
+        after = upkeep.standing(d)
         rows.append([escape(summary.minute(d["at"])), escape(d["action"]), escape(d.get("learner", "champion")),
                      escape(why), escape(after)])  # fmt: skip
-    return _table(
-        ("at", "action", "learner", "why", "after"), rows, ("t", "t", "t", "", ""), len(decisions) - DECISIONS_SHOWN
+    return table_of(
+        ("at", "action", "learner", "why", "after"), rows, ("t", "t", "t", "", "t"), len(decisions) - DECISIONS_SHOWN
     )
 
 
 def _ledger(document: Document, pictures: dict[str, Figure]) -> str:
     pictures["ledger"] = figures.ledger(document)
-    return _card("Ledger", summary.ledger_line(document), '<div id="ledger"></div>')
+    return card("Ledger", summary.ledger_line(document), '<div id="ledger"></div>')
 
 
 def _dead_letters(document: Document) -> str:
@@ -265,8 +259,8 @@ def _dead_letters(document: Document) -> str:
         [escape(f"{x['topic']}:{x['offset']}"), escape(x["code"]), escape(x["reason"])]
         for x in letters["first"][:LETTERS_SHOWN]
     ]
-    inner = _table(("where", "code", "why"), rows, ("t", "t", ""), letters["count"] - len(rows))
-    return _card("Dead letters", "Records that could not be used; the stream went on.", inner)
+    inner = table_of(("where", "code", "why"), rows, ("t", "t", ""), letters["count"] - len(rows))
+    return card("Dead letters", "Records that could not be used; the stream went on.", inner)
 
 
 def _footer(document: Document) -> str:

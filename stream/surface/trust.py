@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from stream.surface.canvas import Figure, layout_of
+from stream.surface.canvas import Estimate, Figure, intervals, layout_of, nought
 from stream.surface.figures import BASELINE, CHAMPION, Document
 
 MEASURES: Final = {
@@ -56,19 +56,37 @@ def calibration_words(document: Document, model: str) -> str:
     )
 
 
+def fairness(document: Document, model: str) -> Figure:
+    """The largest difference between two groups by group and rate, each with its interval; the ratio stands in the
+    table, as it has another scale."""
+    rows = []
+    for group, measure, told in _gaps(document, model):
+        if "gap" in told:
+            name = f"{group}: {MEASURES[measure]}"
+            words = f"{name}: {told['worst']} and {told['best']} lie {told['gap']:.1%} apart"
+            rows.append(Estimate(name, told["gap"], told["low"], told["high"], words))
+    picture = intervals(rows, CHAMPION, "difference", 90 + 28 * max(len(rows), 2))
+    picture["layout"]["xaxis"] |= {"tickformat": ".0%", "rangemode": "tozero"}
+    nought(picture["layout"])
+    return picture
+
+
 def fairness_rows(document: Document, model: str) -> list[list[str]]:
     """Group, measure, gap, its interval, the worst and the best group, and groups with too few rows."""
-    found = document["models"][model]["watch"].get("fairness", {}).get("overall", {})
     rows = []
-    for group, measures in found.items():
-        for measure, name in MEASURES.items():
-            if measure in measures:
-                told = measures[measure]
-                ratio = "ratio" in told
-                size, low, high = (told["ratio"] if ratio else told["gap"]), told["low"], told["high"]
-                shown = [f"{x:.2f}" if ratio else f"{100 * x:.1f}" for x in (size, low, high)]
-                unit = "" if ratio else " points"
-                interval = f"{shown[1]} to {shown[2]}"
-                left_out = ", ".join(told.get("left_out", []))
-                rows.append([group, name, shown[0] + unit, interval, told["worst"], told["best"], left_out])
+    for group, measure, told in _gaps(document, model):
+        ratio = "ratio" in told
+        size, low, high = (told["ratio"] if ratio else told["gap"]), told["low"], told["high"]
+        shown = [f"{x:.2f}" if ratio else f"{100 * x:.1f}" for x in (size, low, high)]
+        unit = "" if ratio else " points"
+        interval = f"{shown[1]} to {shown[2]}"
+        left_out = ", ".join(told.get("left_out", []))
+        rows.append([group, MEASURES[measure], shown[0] + unit, interval, told["worst"], told["best"], left_out])
     return rows
+
+
+def _gaps(document: Document, model: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Group, measure and what is known of it, in the order of the table."""
+    found = document["models"][model]["watch"].get("fairness", {}).get("overall", {})
+    return [(group, measure, measures[measure]) for group, measures in found.items() for measure in MEASURES
+            if measure in measures]  # fmt: skip
