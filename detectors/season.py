@@ -9,7 +9,8 @@ at 42 and 56; nothing is set.
 (several series, parts of days, persistence, the gross judge) is modelled and measured: on surrogates of real streams
 (whole weeks permuted) 0.02 to 0.3 alarms a month at a budget of one, where `counts` alone raises 39 to 190. An annual
 season is reported as a change against the last 16 weeks. After an alarm a stream is silent while it learns its new
-level for 14 days. Days and parts without rows are passed over: they are neither evidence nor paid for.
+level for 14 days, or for 28 where the last level had not held for long. Days and parts without rows are passed over:
+they are neither evidence nor paid for.
 
 Sources: ranks against the past as conformal test martingales (Vovk et al. 2022), the variance ratio of sums over days
 (Lo and MacKinlay 1988), Shiryaev-Roberts e-detectors (Shin, Ramdas and Rinaldo 2024).

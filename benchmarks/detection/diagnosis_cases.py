@@ -27,7 +27,10 @@ Floats = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
 """Numbers as float64, NaN missing; text as objects, None missing."""
 
-REFERENCE, CURRENT = 4_000, 2_000
+REFERENCE, CURRENT = 3_000, 3_000
+"""Rows before and since: an engine that finds a change after a thousand rows and more is to see enough labels after
+that for its last look, and what is normal it learns from the first 2,000."""
+
 TRAINING = 5_000
 KINDS = ("covariate", "concept", "data_quality", "label")
 FAULTS = ("unit", "constant", "missing")
@@ -35,7 +38,8 @@ DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 class Case(NamedTuple):
-    """place: the slice that changes alone, '' where all do. labelled: rows whose label comes at all."""
+    """place: the slice that changes alone, '' where all do. labelled: rows whose label comes at all. fault: of a broken
+    feed, which."""
 
     kind: str
     guilty: str
@@ -45,6 +49,7 @@ class Case(NamedTuple):
     prediction: Floats
     slices: str
     labelled: NDArray[np.bool_]
+    fault: str = ""
     change: int = REFERENCE
 
 
@@ -60,9 +65,9 @@ def stacked(before: Columns, after: Columns) -> Columns:
 
 def broken(
     rows: Columns, positive: list[str], slices: str, local: bool, draw: np.random.Generator
-) -> tuple[Columns, str, str]:
-    """The rows as a broken feed hands them over, the guilty feature and slice. Units change in features whose values
-    have one sign, as a quantity's have; in one slice alone only missing values are a fault of a feed."""
+) -> tuple[Columns, str, str, str]:
+    """The rows as a broken feed hands them over, the guilty feature, the slice and the fault. Units change in features
+    whose values have one sign, as a quantity's have; in one slice alone only missing values are a fault of a feed."""
     fault = "missing" if local else FAULTS[int(draw.integers(3))]
     numeric = [name for name, column in rows.items() if column.dtype != object]
     guilty = str(draw.choice(positive if fault == "unit" else numeric))
@@ -75,7 +80,7 @@ def broken(
     else:
         here = rows[slices] == place if local else np.ones(len(value), np.bool_)
         value[here & (draw.random(len(value)) < (0.9 if local else 0.6))] = np.nan
-    return {**rows, guilty: value}, guilty, f"{slices}={place}" if local else ""
+    return {**rows, guilty: value}, guilty, f"{slices}={place}" if local else "", fault
 
 
 def place_of(column: NDArray[Any], draw: np.random.Generator) -> str:
@@ -102,14 +107,14 @@ class Simulated:
         served = {name: w * float(draw.uniform(0.7, 1.2)) for name, w in self.weights.items()}
         before = self.rows(REFERENCE, draw)
         known = self.label(before, draw)
-        after, label, guilty, place = getattr(self, f"_{kind}")(local, draw)
+        after, label, guilty, place, *fault = getattr(self, f"_{kind}")(local, draw)
         rows = stacked(before, after)
         labelled = np.ones(len(rows["a"]), np.bool_)
         whole = np.concatenate([known, label])
         if kind == "delayed_labels":
             labelled[REFERENCE:] = (label == 1) | (draw.random(len(label)) < 0.3)
         said = (self.logit(rows, served, 0.0) > 0).astype(np.float64)
-        return Case(kind, guilty, place, rows, whole, said, self.slices, labelled)
+        return Case(kind, guilty, place, rows, whole, said, self.slices, labelled, *fault)
 
     def rows(self, n: int, draw: np.random.Generator) -> Columns:
         latent = draw.normal(size=(n, 5))
@@ -160,6 +165,8 @@ class Simulated:
             moved = np.where(draw.random(CURRENT) < 0.4, 1.0, value)
         elif guilty in ("income", "wait"):
             moved = value * 2
+        elif guilty == "age":  # whole years stay whole: what comes between them is a broken feed
+            moved = np.round(value + 0.8 * value.std())
         else:
             moved = value + 0.8 * value.std()
         rows[guilty] = np.where(here, moved, value)
@@ -172,10 +179,10 @@ class Simulated:
         turned = {**self.weights, guilty: self.weights[guilty] * (-4.0 if local else -1.5)}
         return rows, np.where(here, self.label(rows, draw, turned), self.label(rows, draw)), guilty, place
 
-    def _data_quality(self, local: bool, draw: np.random.Generator) -> tuple[Columns, Floats, str, str]:
+    def _data_quality(self, local: bool, draw: np.random.Generator) -> tuple[Columns, Floats, str, str, str]:
         rows = self.rows(CURRENT, draw)
-        served, guilty, place = broken(rows, list(self.positive), self.slices, local, draw)
-        return served, self.label(rows, draw), guilty, place
+        served, guilty, place, fault = broken(rows, list(self.positive), self.slices, local, draw)
+        return served, self.label(rows, draw), guilty, place, fault
 
     def _label(self, local: bool, draw: np.random.Generator) -> tuple[Columns, Floats, str, str]:
         rows = self.rows(12 * CURRENT, draw)
@@ -249,13 +256,13 @@ class Real:
             label[pool] = pushed(label[pool], chance, score[pool], here, 3.0 if local else 1.5, draw)
         rows = rows[:CURRENT]
         after = {name: column[rows] for name, column in self.columns.items()}
-        place = f"{self.slices}={place}" if local else ""
+        place, fault = f"{self.slices}={place}" if local else "", ""
         if kind == "data_quality":
-            after, guilty, place = broken(after, self.positive, self.slices, local, draw)
+            after, guilty, place, fault = broken(after, self.positive, self.slices, local, draw)
         whole = stacked({name: column[before] for name, column in self.columns.items()}, after)
         labels = np.concatenate([self.label[before], label[rows]])
         said = model.predict(whole)
-        return Case(kind, guilty, place, whole, labels, said, self.slices, np.ones(len(labels), np.bool_))
+        return Case(kind, guilty, place, whole, labels, said, self.slices, np.ones(len(labels), np.bool_), fault)
 
 
 class Table:

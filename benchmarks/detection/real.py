@@ -33,6 +33,9 @@ CHANGE_DAY, WATCHED_DAYS = 98, 60
 UNIT = "alarms per model-month"
 ONE_A_MONTH = Budget(1, seconds=MONTH_S)
 
+BLOCKS_FACTOR = 2
+"""So many times the budget may be alarmed where a border between blocks of four weeks changes the level."""
+
 
 class Size(NamedTuple):
     """Permutations of each set and grain, how many of them the others watch, and runs of a planted fault."""
@@ -44,7 +47,7 @@ class Size(NamedTuple):
     grains: tuple[str, ...] = surrogates.GRAINS
 
 
-FULL = Size(("flights", "elec2", "bikes"), {"flights": 8, "elec2": 4, "bikes": 4}, 2, 24)
+FULL = Size(("flights", "elec2", "bikes"), {"flights": 8, "elec2": 8, "bikes": 4}, 2, 24)
 QUICK = Size(("flights", "bikes"), {"flights": 1, "bikes": 1}, 1, 2, surrogates.GRAINS[1:2])
 
 
@@ -76,11 +79,15 @@ def run(quick: bool, seed: int) -> Part:
 
 
 def demanded(name: str, figures: dict[str, Any]) -> list[Bar]:
-    """Blocks of four weeks change level at every border, so nothing is asked of them."""
+    """At most the budget, and twice the budget in blocks of four weeks, as those change level at every border."""
     return [
-        bars.at_most(f"false alarms, {name}, {grain} permuted", found["default"]["rate"], ONE_A_MONTH.number, UNIT)
+        bars.at_most(
+            f"false alarms, {name}, {grain} permuted",
+            found["default"]["rate"],
+            ONE_A_MONTH.number * (BLOCKS_FACTOR if grain == surrogates.GRAINS[2] else 1),
+            UNIT,
+        )
         for grain, found in figures.items()
-        if grain != surrogates.GRAINS[2]
     ]
 
 
@@ -217,8 +224,9 @@ FAULTS: tuple[tuple[str, str, Fault], ...] = (
 NEW_YORK_S = 5 * 3_600.0
 """Behind UTC in winter: by its clock a day begins when nothing flies, by UTC in the evening's rush."""
 
-FAULT_BOUNDS = {"distance unit, x1.609": 0.25, "distance frozen": 0.25, "distance +0.5 sd": 0.25}
-"""Days, from SEASON.md section 3: what the prototype needed, where days began at New York's midnight."""
+FAULT_BOUNDS = {"distance unit, x1.609": 0.5, "distance frozen": 0.5, "distance +0.5 sd": 0.5}
+"""Days, at the median: gross faults are to be found within half a day. The prototype needed 0.25 (SEASON.md section 3),
+where days began at New York's midnight."""
 
 
 def planted(real: Real, faults: Sequence[tuple[str, str, Fault]], runs: int, seed: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Days stay whole, so every season within a day and all dependence inside it stay; which days follow which is chance.
 Three grains: days among those of the same weekday, whole weeks, blocks of four weeks. The coarser, the more of what
 binds days together is kept; blocks of four weeks put a real change of level at every border, so they are a stress test
-and no null.
+and no null: on elec2 three streams freeze or come alive at a border some 1.5 times a month between them.
 """
 
 from __future__ import annotations
