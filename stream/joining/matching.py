@@ -278,9 +278,7 @@ class Matcher:
         self.early -= 1
         self.stale += 1
         if self.stale > max(len(self.agenda) // 2, STALE_MIN):
-            self.agenda[:] = [
-                item for item in self.agenda if item[1] not in (ORPHAN, UNMATCHED) or not _waits(item).placed
-            ]
+            self.agenda[:] = [item for item in self.agenda if not is_stale(item)]
             heapq.heapify(self.agenda)
             self.stale = 0
 
@@ -299,6 +297,11 @@ class Matcher:
 
 def _head(lane: deque[Entry]) -> tuple[float, int]:
     return lane[0].until, lane[0].offset
+
+
+def is_stale(item: Due) -> bool:
+    """Whether what waited has been placed since, so that the item only waits to be dropped."""
+    return item[1] in (ORPHAN, UNMATCHED) and _waits(item).placed
 
 
 def _waits(item: Due) -> Known | Shadow:

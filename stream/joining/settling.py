@@ -17,7 +17,7 @@ import msgspec
 from learners.annotators import Annotators, Resolved
 from stream import limits
 from stream.events import CORRECTED, EXPIRED, IMPLIED, LABELLED, Class
-from stream.joining.matching import EXPIRE, IMPLICIT, LABEL, MARK, ORPHAN, Matcher
+from stream.joining.matching import EXPIRE, IMPLICIT, LABEL, MARK, ORPHAN, Matcher, is_stale
 from stream.joining.panel import has_voted, hear, suppose, unhear
 from stream.joining.pending import Entry, Known, Shadow
 
@@ -52,7 +52,11 @@ def settle(matcher: Matcher, through: float) -> list[Fate]:
     agenda, pop = matcher.agenda, heapq.heappop
     fates: list[Fate] = []
     while agenda and agenda[0][0] < through:
-        order, kind, offset, member, known = pop(agenda)
+        item = pop(agenda)
+        order, kind, offset, member, known = item
+        if is_stale(item):  # a restored agenda has none of these, so that they must leave no trace
+            matcher.stale -= 1
+            continue
         matcher.settled = order
         fate: Fate | None = None
         if kind == LABEL:
@@ -231,9 +235,6 @@ def _forget(matcher: Matcher, model: str, order: float) -> None:
 
 def _orphan(matcher: Matcher, known: Known) -> None:
     """The label has waited long enough. It is late if its prediction had expired within a horizon before it."""
-    if known.placed:
-        matcher.stale -= 1
-        return
     matcher.early -= 1
     matcher.orphan(known)
     model, late_until, _, _ = matcher.expired.get(known.label.prediction_id, ("", -1.0, 0.0, 0))
@@ -242,8 +243,5 @@ def _orphan(matcher: Matcher, known: Known) -> None:
 
 
 def _unmatch(matcher: Matcher, shadow: Shadow) -> None:
-    if shadow.placed:
-        matcher.stale -= 1
-        return
     matcher.early -= 1
     matcher.unmatch(shadow)
