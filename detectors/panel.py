@@ -238,6 +238,7 @@ class Panel:
         state.wanted[alarmed] = RELEARNING_ROWS
         state.watching[alarmed] = False
         state.first_block[alarmed] = state.block + 1
+        self._compile(alarmed)
 
     def _thin(self) -> None:
         """Halve big bags at random (a uniformly random part of a bag is as good a bag)."""
@@ -246,21 +247,23 @@ class Panel:
             self.state.bag[j] = draw.multivariate_hypergeometric(self.state.bag[j], BAG_MAX // 2, method="marginals")
 
     def _compile(self, changed: Iterable[int]) -> None:
-        """Make the bets of these streams from their training counts, and lay all bets out in arrays."""
+        """Make the bets of these streams from their training counts, and lay out in arrays those of streams that are
+        watched: what others were watched with before they began to learn anew is in no state, and must not be seen."""
         for j in changed:
+            self._bets.pop(j, None)
+            if not self.state.watching[j]:
+                continue
             p = betting.smooth(self.state.training[j, : self.bins[j].size])
             kind = self.streams[j].kind
             self._bets[j] = betting.make(p, kind, describe.bin_names(self.bins[j], kind))
         d, size = self.state.open.shape
-        nodes = max(len(made.nodes) for made in self._bets.values())
-        bets = max(len(made.alternatives.weights) for made in self._bets.values())
+        nodes = max((len(made.nodes) for made in self._bets.values()), default=1)
+        bets = max((len(made.alternatives.weights) for made in self._bets.values()), default=1)
         vectors, weights = np.zeros((d, nodes, bets)), np.zeros((d, bets))
         places: list[tuple[int, int, int, int, int]] = []
         for j, made in self._bets.items():
             n, b = made.vectors.shape
             weights[j, :b] = made.alternatives.weights * (made.vectors**2).sum(0).astype(bool)
-            if not self.state.watching[j]:
-                continue
             vectors[j, :n, :b] = made.vectors
             places += [(j, i, *(j * size + cut for cut in node)) for i, node in enumerate(made.nodes.tolist())]
         table = np.array(places, np.int64).reshape(-1, 5).T

@@ -207,6 +207,26 @@ def test_state_of_another_detector_is_refused() -> None:
         two.restore(b"\x00junk")
 
 
+def test_a_stream_that_learns_anew_leaves_nothing_of_what_it_was_watched_with() -> None:
+    """F50: the stream with the most bets alarms; while it learns, the state is what a restored detector has."""
+    draw = np.random.default_rng(3)
+    values = np.column_stack([draw.normal(size=4_000), draw.random(4_000) < 0.1])
+    values[2_000:, 0] += 3
+    names = [Stream("x", "numeric"), Stream("rare", "rate")]
+    bins = [binning.learn_bins(names[0], values[:1_000, 0]), Bins(edges=(0.5,))]
+    codes = np.column_stack([binning.code(bins[0], values[:, 0]), values[:, 1]]).astype(np.int32)
+    whole = Rows(streams.each_second(4_000), codes, values)
+    detector = Counts(names, Budget(1, events=1e5), 1, block_rows=32)
+    detector.fit(bins, whole.part(0, 1_000))
+    alarms = 0
+    for start in range(1_000, 4_000, 100):
+        alarms += len(detector.update(whole.part(start, start + 100)))
+        again = Counts(names, Budget(1, events=1e5), 1, block_rows=32)
+        again.restore(detector.snapshot())
+        assert again.snapshot() == detector.snapshot(), f"{alarms} alarms, row {start + 100}"
+    assert alarms
+
+
 def scenario() -> Scenario:
     """Three streams of three kinds; two change, one of them twice; values are missing."""
     draw = np.random.default_rng(7)

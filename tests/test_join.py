@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from stream import config, limits
+from stream import codec, config, limits
 from stream.contract import DEAD_LETTERS, LABELS, PREDICTIONS, Batch, Output
 from stream.errors import BugError, StateError
 from stream.events import DeadLetter, Example, Vote
@@ -287,6 +287,27 @@ def test_at_the_bound_of_pending_predictions_the_oldest_expire(monkeypatch: pyte
     again = Join(joins.CONFIG, 0, 1)
     again.restore(join.snapshot())
     assert again.snapshot() == join.snapshot()
+
+
+def test_what_is_evicted_expires_alike_after_a_restore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F50: p0's label came early and has long been joined; when it would have been given up, nothing is left to do. A
+    restored agenda lacks it, and the order at which the bound makes others expire must not tell."""
+    monkeypatch.setattr(limits, "PENDING_MAX", 3)
+    join = Join(joins.CONFIG, 0, 1)
+    join.process(Batch(0.0, (joins.chunk(LABELS, joins.records([beat(15.0), known("p0", 1.0)])),)))
+    join.process(Batch(0.0, (joins.chunk(PREDICTIONS, joins.records([said("p0", 1.0)])),)))
+    restored = Join(joins.CONFIG, 0, 1)
+    restored.restore(join.snapshot())
+    asked = [said(f"p{i}", 28.0 + i / 10) for i in range(1, 4)]
+    steps = [
+        joins.chunk(LABELS, joins.records([beat(60.0)], first=2)),
+        joins.chunk(PREDICTIONS, joins.records(asked, first=1)),
+        joins.chunk(PREDICTIONS, joins.records([said(f"q{i}", 29.0 + i / 10) for i in range(8)], first=4)),
+    ]
+    for step in steps:
+        outputs = [one.process(Batch(0.0, (step,))) for one in (join, restored)]
+        assert [codec.encode(o.event) for o in outputs[0]] == [codec.encode(o.event) for o in outputs[1]]
+    assert join.ledger.predictions.evicted and join.snapshot() == restored.snapshot()
 
 
 def test_an_evicted_prediction_takes_its_waiting_label_along(monkeypatch: pytest.MonkeyPatch) -> None:
