@@ -1,0 +1,38 @@
+"""As many seeds as a time gives: `python -m tests.simulation --seconds 3600 --first 1000`. Findings are printed with
+their seeds; the exit code is 1 if there are any."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections import Counter
+
+from tests.simulation.world import simulate
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3600.0)
+    parser.add_argument("--first", type=int, default=200, help="the first seed; the tests have those before")
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    met: Counter[str] = Counter()
+    seed, found, end, start = options.first, 0, time.monotonic() + options.seconds, time.process_time()
+    while time.monotonic() < end:
+        world = simulate(seed)
+        met.update(world.broker.happened)
+        if world.findings:
+            found += 1
+            print(f"seed {seed}: {len(world.findings)} findings, the first: {world.findings[0]}", flush=True)
+        seed += 1
+    runs = seed - options.first
+    each = (time.process_time() - start) / max(runs, 1)
+    print(f"{runs} runs from seed {options.first} on, {found} with findings, {each:.2f} s of CPU each")
+    print(", ".join(f"{what}: {n}" for what, n in met.most_common()))
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

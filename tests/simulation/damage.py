@@ -1,0 +1,161 @@
+"""Damage to what is stored: whole states that are spoiled, torn or stale, and inputs deleted before they were read.
+
+Damage is not healed by itself: a successor either falls back to an earlier state, or refuses and ends. After it has
+refused, a person puts the disk back as it was, and the run must go on. Owns what is damaged and what it excuses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from stream import codec
+from stream.contract import SNAPSHOTS
+from stream.errors import StateError
+from stream.runtime.journal import Manifest
+from tests.simulation.broker import Partition, Stored
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+Kind = Literal["flipped", "torn", "stale", "unsigned"]
+
+
+class Wound(NamedTuple):
+    """One damaged place: of which shard, and how to put it back."""
+
+    shard: str
+    log: Partition
+    index: int
+    before: Stored | None
+    first: int
+
+
+class Damage:
+    """What is damaged at the moment in one world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.wounds: list[Wound] = []
+
+    # ---- whole states ---------------------------------------------------------------------------------------------
+
+    def strike(self, kind: Kind) -> None:
+        """Damage the newest whole state of some shard, and kill its owner, so that somebody must read it."""
+        world = self.world
+        partition = world.chance.randrange(world.partitions)
+        stage = world.chance.choice(sorted(world.inputs))
+        shard, log = f"{stage}/{partition}", world.journal(partition)
+        if any(wound.shard == shard for wound in self.wounds):
+            return
+        manifests = self._entries(log, f"{shard}/state/", "/manifest")
+        owners = [worker for worker in world.workers if (stage, partition) in worker.engine.carried]
+        if not manifests or not owners:
+            return
+        newest = manifests[-1]
+        slot = _key(log.log[newest]).removesuffix("manifest")
+        parts = self._entries(log, f"{slot}", "")
+        last = next(i for i in reversed(parts) if i != newest)
+        earlier = [i for i in manifests[:-1] if _key(log.log[i]) == _key(log.log[newest])]
+        if kind == "stale" and earlier:
+            self._wound(shard, log, newest, log.log[earlier[-1]].value)
+        elif kind == "unsigned":
+            manifest: Any = codec.unpack(Manifest, log.log[newest].value or b"")
+            self._wound(shard, log, newest, codec.pack(Manifest(**{**_fields(manifest), "mac": "forged"})))
+        elif kind == "torn":
+            self._wound(shard, log, last, None)
+        else:
+            value = log.log[last].value or b""
+            at = world.chance.randrange(max(len(value), 1))
+            self._wound(shard, log, last, value[:at] + bytes([value[at] ^ 0x40]) + value[at + 1 :])
+        world.broker.note(f"state {kind}")
+        for owner in owners:
+            owner.process.kill()
+
+    def _entries(self, log: Partition, start: str, end: str) -> list[int]:
+        return [
+            i
+            for i, stored in enumerate(log.log)
+            if stored.visible and _key(stored).startswith(start) and _key(stored).endswith(end)
+        ]
+
+    def _wound(self, shard: str, log: Partition, index: int, value: bytes | None) -> None:
+        before = log.log[index]
+        self.wounds.append(Wound(shard, log, index, before, 0))
+        log.log[index] = before._replace(value=value)
+
+    # ---- inputs ---------------------------------------------------------------------------------------------------
+
+    def delete(self, needed: bool) -> None:
+        """Delete the beginning of an input: up to where nobody will read again, or beyond where a successor must."""
+        world = self.world
+        places = [(s, role, p) for s, roles in world.inputs.items() for role in roles for p in range(world.partitions)]
+        world.chance.shuffle(places)
+        for stage, role, partition in places:
+            log, readers = world.log(role, partition), [s for s in world.inputs if role in world.inputs[s]]
+            past = [self._position(world.journal(partition), s, role, partition) for s in readers]
+            owners = [worker for worker in world.workers if (stage, partition) in worker.engine.carried]
+            if role == SNAPSHOTS or not owners or any(wound.log is log for wound in self.wounds):
+                continue
+            if not needed:
+                log.first = max(log.first, min(earliest for earliest, _ in past))
+                world.broker.note("deleted what nobody needs")
+                return
+            if 0 < max(newest for _, newest in past) < log.stable:
+                self.wounds.append(Wound(f"{stage}/{partition}", log, 0, None, log.first))
+                log.first = log.stable
+                world.broker.note("deleted what is needed")
+                for owner in owners:
+                    owner.process.kill()
+                return
+
+    def _position(self, log: Partition, stage: str, role: str, partition: int) -> tuple[int, int]:
+        """Where the earliest and the newest of the last two whole states stand in an input; 0 without two."""
+        manifests = self._entries(log, f"{stage}/{partition}/state/", "/manifest")
+        found = []
+        for index in manifests[-2:]:
+            manifest: Any = codec.unpack(Manifest, log.log[index].value or b"")
+            found += [at for name, p, at in manifest.positions if (name, p) == (role, partition)]
+        return (min(found), max(found)) if len(found) == 2 else (0, max(found, default=0))
+
+    # ---- afterwards -----------------------------------------------------------------------------------------------
+
+    def explains(self, fault: BaseException) -> bool:
+        """Whether a worker may refuse so because of damage that is there; then the damage is mended."""
+        if not isinstance(fault, StateError) or not self.wounds:
+            return False
+        mine = [wound for wound in self.wounds if str(fault).startswith(f"{wound.shard}:")]
+        others = [wound for wound in self.wounds if wound.before is None and "records were deleted" in str(fault)]
+        for wound in mine or others:
+            self._mend(wound)
+        self.world.broker.note("refused")
+        return bool(mine or others)
+
+    def survived(self, shard: Any) -> None:
+        """A shard came back in spite of its damage: it fell back, or the damage was not in its way. Where it must read
+        what is deleted, it must not."""
+        for (role, p), at in shard.positions.items():
+            if at < self.world.log(role, p).first:
+                self.world.findings.append(f"{shard.name} came back at {at} of {role}-{p}, which is deleted")
+        for wound in [wound for wound in self.wounds if wound.shard == shard.name]:
+            self.world.broker.note("came back beside the damage")
+            self._mend(wound)
+
+    def heal(self) -> None:
+        """Put everything back."""
+        for wound in list(self.wounds):
+            self._mend(wound)
+
+    def _mend(self, wound: Wound) -> None:
+        self.wounds.remove(wound)
+        if wound.before is None:
+            wound.log.first = wound.first
+        else:
+            wound.log.log[wound.index] = wound.before
+
+
+def _key(stored: Stored) -> str:
+    return (stored.key or b"").decode()
+
+
+def _fields(manifest: Manifest) -> dict[str, Any]:
+    return {name: getattr(manifest, name) for name in manifest.__struct_fields__}
