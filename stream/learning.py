@@ -38,8 +38,11 @@ class Buffer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 Action: TypeAlias = Literal["ignore", "pause", "freeze", "adapt", "reset", "warm_start", "challenge"]
 
 
+MISSING: Final = "missing"
+
+
 class Respond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an alert does to learning, by its kind.
+    """What an alert does to learning, by its kind; of broken data, by whether values are wrong or only `missing`.
 
     `pause`: learn nothing until it is resolved, and forget what was learned since the data broke; `freeze`: the same
     until a person resumes; `adapt`: what the policy does (triggered: start over, the others: go on); `reset`: start
@@ -48,6 +51,9 @@ class Respond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     data_quality: Action = "pause"
+    missing: Action = "ignore"
+    """What is missing teaches nothing wrong: learners go by the rest. In a year of flights a sensor that was out for an
+    eighth of the rows had learning wait for 18 days, and accuracy fell from .75 to .35 meanwhile."""
     covariate_drift: Action = "adapt"
     label_drift: Action = "adapt"
     concept_drift: Action = "adapt"
@@ -57,8 +63,9 @@ class Respond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     fairness: Action = "ignore"
     operations: Action = "ignore"
 
-    def to(self, kind: str) -> Action:
-        action: Action = getattr(self, kind)
+    def to(self, kind: str, fault: str | None = None) -> Action:
+        """`fault`: of broken data, how (the evidence of its alert)."""
+        action: Action = getattr(self, MISSING if kind == "data_quality" and fault == MISSING else kind)
         return action
 
 

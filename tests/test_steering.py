@@ -155,6 +155,26 @@ def test_what_was_learned_since_the_data_broke_is_taken_back() -> None:
     assert stage.served("m")["champion"].version == "2"
 
 
+def test_values_that_are_only_missing_stop_nothing() -> None:
+    """F34: they teach nothing wrong; a setting makes them pause learning like other broken data."""
+    lost = alert("data_quality", "firing", 480, since=431, evidence={"fault": "missing"})
+    for respond, told in (("", []), ("      respond: {missing: pause}", ["pause", "rollback"])):
+        stage = Learn(configured(f"      champion: {LOGISTIC}\n      publish: 100\n{respond}"), 0, 1, None)
+        fed(stage, [example(i, x, y) for i, (x, y) in enumerate(numbers_only(stream(480)))])
+        assert actions(fed(stage, [lost], ALERTS)) == told
+
+
+@pytest.mark.parametrize("revised", ["covariate_drift", "data_quality"])
+def test_an_alert_that_is_called_otherwise_by_its_end_lets_learning_go_on(revised: str) -> None:
+    """F34: it was a broken feed when it stopped learning, and a drift, or missing values, when it ended."""
+    stage = Learn(configured(f"      champion: {LOGISTIC}\n      publish: 100"), 0, 1, None)
+    fed(stage, [example(i, x, y) for i, (x, y) in enumerate(numbers_only(stream(480)))])
+    began = alert("data_quality", "firing", 480, since=431)
+    ended = alert(revised, "resolved", 500, evidence={"fault": "missing"})
+    ended.alert_id = began.alert_id
+    assert actions(fed(stage, [began, ended], ALERTS)) == ["pause", "rollback", "resume"]
+
+
 def flipped(pairs: list[tuple[dict[str, Any], Label]]) -> list[tuple[dict[str, Any], Label]]:
     return [(x, 1 - int(y)) for x, y in pairs]
 

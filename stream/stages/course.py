@@ -167,20 +167,26 @@ class Course:
 
     def alert(self, alert: Alert, out: list[Output]) -> None:
         """Do what the configuration says of an alert of this kind (`learn.respond`)."""
-        action = self._learn.respond.to(alert.kind)
+        action = self._learn.respond.to(alert.kind, alert.evidence.get("fault"))
         since = None if alert.since is None else _seconds(alert.since.estimate)
-        if action in ("pause", "freeze"):
-            self._halt(action, alert, since, out)
+        if alert.status == "resolved":
+            if action != "freeze":
+                self._let_go(alert, out)
+        elif action in ("pause", "freeze"):
+            self._halt(alert, since, out)
         elif action != "ignore" and alert.status == "firing" and not alert.slice and not self._steering.kept.pauses:
             self._renew(action, since, _seconds(alert.at), alert.alert_id, out)
 
-    def _halt(self, action: str, alert: Alert, since: float | None, out: list[Output]) -> None:
+    def _let_go(self, alert: Alert, out: list[Output]) -> None:
+        """What the alert has stopped goes on, of whatever kind it is called by now."""
+        why, cause = {"alert": alert.summary, "skipped": self.kept.skipped}, alert.alert_id
+        self._steering.resume([cause], _seconds(alert.at), cause, why, out)
+
+    def _halt(self, alert: Alert, since: float | None, out: list[Output]) -> None:
         """Stop learning, and forget what was learned since the data broke. A trifle (F09) stops nothing."""
         steering, at, cause = self._steering, _seconds(alert.at), alert.alert_id
         why = {"alert": alert.summary}
-        if alert.status == "resolved" and action == "pause":
-            steering.resume([cause], at, cause, why | {"skipped": self.kept.skipped}, out)
-        elif alert.status in FIRING and alert.severity != "information":
+        if alert.status in FIRING and alert.severity != "information":
             paused = bool(steering.kept.pauses)
             steering.pause(cause, at, cause, why, out)
             if not paused and since is not None:

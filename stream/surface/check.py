@@ -190,7 +190,7 @@ def _learns(model: Model, sample: Sample | None) -> str:
     if sample is not None and sample.rows:
         text += f"; the champion takes about {_cost_ms(model, sample):.2g} ms an event here"
     if learn.respond.data_quality == "pause":
-        text += "; pauses while a data-quality alert is firing"
+        text += "; pauses while an alert of broken data is firing, unless values are only missing"
     return text
 
 
