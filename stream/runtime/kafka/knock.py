@@ -22,8 +22,12 @@ from aiokafka.errors import (
 from stream.errors import TidegateError
 
 PATIENCE_MS: Final = 10_000
-CLOSE_S: Final = 0.25
-"""A connection is given so long to close; one that was never made says nothing when it is closed."""
+CLOSE_S: Final = 5.0
+"""A connection is given so long to close: TLS waits for the other side to say goodbye, and a loop that ends before
+leaves the socket open."""
+
+NEVER_MADE_S: Final = 0.25
+"""The same for one that may never have been made: it then says nothing when it is closed."""
 
 _REFUSALS: Final = (AuthenticationFailedError, SaslAuthenticationFailed, UnsupportedSaslMechanismError)
 
@@ -50,22 +54,25 @@ def knock(servers: Sequence[str], security: Mapping[str, Any]) -> None:
 async def _refusal(server: str, security: Mapping[str, Any]) -> str | None:
     """Why a server does not let us in; empty if it does, None if it could not be asked."""
     host, _, port = server.rpartition(":")
+    patience_s = NEVER_MADE_S
     connection = AIOKafkaConnection(
         host.strip("[]"), int(port), client_id="tidegate-knock", request_timeout_ms=PATIENCE_MS, **security
     )
     try:
         await connection.connect()
+        patience_s = CLOSE_S
         return ""
     except ssl.SSLCertVerificationError as error:
         return f"shows a certificate that is not to be trusted: {error.verify_message}; check ssl_cafile and its name"
     except ssl.SSLError as error:
         return f"does not speak TLS as asked: {error.reason or error}; check security_protocol and the port"
     except _REFUSALS as error:
+        patience_s = CLOSE_S
         return f"does not let us in: {_words(error)}; check TIDEGATE_SASL_USERNAME, _PASSWORD and sasl_mechanism"
     except (OSError, TimeoutError, KafkaError):
         return None
     finally:
-        await asyncio.wait([connection.close()], timeout=CLOSE_S)
+        await asyncio.wait([connection.close()], timeout=patience_s)
 
 
 def _words(error: Exception) -> str:
