@@ -41,6 +41,18 @@ STAGE_INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
 score shard reads whole."""
 
 
+class Unread(msgspec.Struct, frozen=True):
+    """In place of a value: records that were refused before anything of them was looked at, and why. Nobody sends it;
+    the reader of a log puts it at the last offset of what it stands for."""
+
+    reason: str
+    size: int
+    """Bytes on the wire."""
+
+    def __len__(self) -> int:
+        return self.size
+
+
 class Record(NamedTuple):
     """One record of a log. `value` is the bytes on the wire, or the decoded event where both ends are one process.
 

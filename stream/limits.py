@@ -1,4 +1,4 @@
-"""Every bound of the engine, named, with its reason. What happens at one is counted (see `figures` of the stages)."""
+"""Every bound of the engine, named, with its reason. What happens at one, and what shows it: LIMITS.md."""
 
 from __future__ import annotations
 
@@ -6,6 +6,23 @@ from typing import Final
 
 EVENT_BYTES_MAX: Final = 262_144
 """A larger record is rejected before it is decoded: decoding is where memory could run away."""
+
+DEPTH_MAX: Final = 64
+"""Nesting of a record's JSON, looked at before it is decoded: how much deeper could be read depends on how full the
+stack is, so a record that one worker takes another would refuse when it replays the journal."""
+
+DEPTH_FREE_BYTES: Final = 512
+"""Records up to this size are not looked at: they cannot nest deeper than any stack of ours allows."""
+
+BATCH_UNPACKED_BYTES_MAX: Final = 33_554_432
+"""What a compressed batch may unpack to: a full batch of a megabyte, the most that brokers take unless told otherwise,
+at a ratio of 32; JSON events compress to a fifth to a twentieth."""
+
+FETCH_UNPACKED_BYTES_MAX: Final = 33_554_432
+"""Unpacked bytes of one fetch after which no further batch of it is looked at; the next fetch begins there."""
+
+TAKE_RECORDS_MAX: Final = 50_000
+"""Records that are taken at once, of all partitions together: one of seven bytes becomes an object of hundreds."""
 
 FEATURES_MAX: Final = 1_000
 """Features of one event; more is a schema mistake (a nested document flattened), and every one costs a stream."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from importlib.metadata import version
 from typing import Any
 
@@ -11,7 +12,7 @@ import faust
 import mode
 import pytest
 from aiokafka.consumer.consumer import AIOKafkaConsumer
-from aiokafka.consumer.fetcher import Fetcher, FetchResult
+from aiokafka.consumer.fetcher import Fetcher, FetchError, FetchResult, PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment, SubscriptionState, TopicPartitionState
 from aiokafka.producer.producer import AIOKafkaProducer
@@ -21,7 +22,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from stream.runtime.kafka import consumer
+from stream.runtime.kafka import consumer, unpacking
 
 PINNED = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "mode-streaming": "0.7.1"}
 
@@ -105,3 +106,20 @@ def test_only_sets_of_partitions_that_the_assignor_groups_are_shared() -> None:
     text = inspect.getsource(driver.AIOKafkaConsumerThread._create_worker_consumer)
     assert "table_standby_replicas > 0" in text
     assert aiokafka.__version__ == PINNED["aiokafka"]
+
+
+def test_what_watchdog_and_unpacking_stand_on_is_as_it_was() -> None:
+    """`consumer.BatchThread` wraps the heartbeat and reads when a fetch was answered; `unpacking` takes the place of
+    the fetcher's `MemoryRecords`, and hands its batches to `PartitionRecords`."""
+    assert "success = await self._do_heartbeat()" in inspect.getsource(GroupCoordinator._heartbeat_routine)
+    assert "self.timestamp" in inspect.getsource(TopicPartitionState.__init__)
+    answered = inspect.getsource(Fetcher._proc_fetch_request)
+    assert "tp_state.timestamp = now_ms" in answered and "records = MemoryRecords(part_data[-1])" in answered
+    assert "Errors.OffsetOutOfRangeError({tp: fetch_offset})" in answered
+    assert "self._error" in inspect.getsource(FetchError.__init__)
+    asked = inspect.getsource(PartitionRecords)
+    assert set(re.findall(r"\bnext_batch\.(\w+)", asked)) == {
+        "base_offset", "is_control_batch", "is_transactional", "next_offset", "producer_id", "validate_crc",
+    }  # fmt: skip
+    assert set(re.findall(r"\brecords\.(\w+)", asked + answered)) == {"has_next", "next_batch", "size_in_bytes"}
+    assert set(re.findall(r"\brecord\.(\w+)", asked)) <= set(unpacking.Plain._fields)

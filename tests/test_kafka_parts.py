@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError, ProducerFenced
 
 from stream import config
+from stream.contract import EXAMPLES
 from stream.errors import TidegateError
 from stream.runtime import stages
 from stream.runtime.kafka.alignment import HOLD_RECORDS, Alignment
+from stream.runtime.kafka.carried import Carried
+from stream.runtime.kafka.clients import Clients
 from stream.runtime.kafka.logs import RateLimit
+from stream.runtime.kafka.writer import FencedError, Writer
+from stream.runtime.shard import Shard
+from tests.simulation.broker import Batch
+from tests.toy import ToyStage
 
 MODELS = "models: {m: {task: binary%s}}"
 
@@ -74,3 +86,88 @@ def test_models_that_learn_need_a_key_and_the_key_does_not_show(tmp_path: Path) 
     assert "0123456789abcdef" not in f"{secrets!r} {secrets}"
     with pytest.raises(TidegateError, match="cannot be read"):
         stages.secrets_from({"TIDEGATE_SNAPSHOT_KEY_FILE": str(tmp_path / "absent")})
+
+
+class FailingProducer:
+    """A transactional producer whose sends fail with what `fails` is set to, once it is set. It knows what is done with
+    it."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.sending = asyncio.Event()
+        self.aborted = asyncio.Event()
+        self.fails: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self.create_batch = Batch
+
+    def transactional(self, id: str) -> FailingProducer:
+        return self
+
+    async def start(self) -> None:
+        self.said.append("start")
+
+    async def stop(self) -> None:
+        self.said.append("stop")
+
+    async def begin_transaction(self) -> None:
+        self.said.append("begin")
+
+    async def abort_transaction(self) -> None:
+        self.said.append("abort")
+        self.aborted.set()
+
+    async def send_batch(self, batch: Batch, topic: str, partition: int) -> Any:
+        self.sending.set()
+        raise await asyncio.shield(self.fails)
+
+
+def with_a_checkpoint_under_way(
+    goes_on: Callable[[Carried, FailingProducer, asyncio.Task[bool]], Awaitable[None]],
+) -> None:
+    """Run what goes on while a checkpoint is being sent. Faults that nobody hears of are failures."""
+    unheard: list[dict[str, Any]] = []
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: unheard.append(context))
+        made = config.parse(MODELS % "")
+        producer = FailingProducer()
+        writer = Writer(cast(Clients, producer), made.topics, "toy-0")
+        await writer.start()
+        carried = Carried(Shard("toy", 0, ToyStage(), {(EXAMPLES, 0): 0}), writer, made)
+        waiter = asyncio.create_task(carried.checkpoint(whole=True))
+        await asyncio.wait_for(producer.sending.wait(), 10)
+        await goes_on(carried, producer, waiter)
+
+    asyncio.run(run())
+    gc.collect()  # a task says what nobody has asked it when it is collected
+    assert unheard == []
+
+
+def test_a_shard_that_is_given_up_writes_no_more() -> None:
+    """F49: a rebalance does not wait for ever, and the next owner must not meet a transaction of the one before."""
+
+    async def goes_on(carried: Carried, producer: FailingProducer, waiter: asyncio.Task[bool]) -> None:
+        waiter.cancel()  # as a rebalance does whose time is over
+        other = asyncio.create_task(carried.checkpoint())
+        producer.fails.set_result(KafkaTimeoutError("away"))
+        await asyncio.wait_for(producer.aborted.wait(), 10)
+        await carried.stop()
+        assert await other is False  # a timer that waits as well is not cancelled with it
+        assert await carried.checkpoint(whole=True) is False
+        assert producer.said == ["start", "begin", "abort", "stop"]
+
+    with_a_checkpoint_under_way(goes_on)
+
+
+def test_a_checkpoint_that_fails_when_nobody_waits_is_heard_of_by_who_asks_next() -> None:
+    """F49: else its shard would go on, and never write again."""
+
+    async def goes_on(carried: Carried, producer: FailingProducer, waiter: asyncio.Task[bool]) -> None:
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        producer.fails.set_result(ProducerFenced())
+        with pytest.raises(FencedError):
+            await carried.checkpoint()
+        await carried.stop()
+
+    with_a_checkpoint_under_way(goes_on)

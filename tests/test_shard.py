@@ -164,7 +164,7 @@ def test_a_damaged_state_falls_back_to_the_one_before() -> None:
     whole = straight()
     newest = journal.recover("toy/0", whole.journal)
     assert newest is not None
-    slot = f"toy/0/state/{newest.whole.manifest.generation % 2}/0".encode()
+    slot = f"toy/0/{newest.whole.manifest.places[0]}".encode()
     world = spoiled(straight(), slot, b"\x00" * newest.whole.manifest.size)
     older = journal.recover("toy/0", world.journal)
     assert older is not None and older.whole.manifest.sequence < newest.whole.manifest.sequence
@@ -181,16 +181,19 @@ def test_a_state_without_all_its_parts_and_a_journal_with_holes_are_refused() ->
     with pytest.raises(StateError, match="holes"):
         journal.recover("toy/0", [e for e in world.journal if e[0] != b"toy/0/journal/3"])
     with pytest.raises(StateError, match="incomplete"):
-        journal.recover("toy/0", [e for e in world.journal if e[0] != b"toy/0/state/1/0"])
+        journal.recover("toy/0", [e for e in world.journal if e[0] != b"toy/0/state/all/0/0"])
     with pytest.raises(StateError, match="no whole state"):
         journal.recover("toy/0", [e for e in world.journal if b"state" not in e[0]])
     assert journal.recover("toy/1", world.journal) is None
 
 
+def update_of(state: bytes, key: bytes | None = None) -> journal.StateUpdate:
+    return journal.state_update("toy/0", 7, {(EXAMPLES, 0): 3}, "", {"all": state}, "", key, None, ())
+
+
 def test_a_large_state_travels_in_parts() -> None:
     state = bytes(range(256)) * 10_000
-    manifest = journal.manifest_of("toy/0", 7, {(EXAMPLES, 0): 3}, "", state, 1, "")
-    entries = journal.state_entries(journal.WholeState(manifest, state))
+    entries = journal.state_entries(update_of(state))
     assert len(entries) == 4 and max(len(value) for _, value in entries) <= journal.STATE_PART_BYTES
     found = journal.recover("toy/0", entries)
     assert found is not None and found.whole.state == state
@@ -207,11 +210,10 @@ def test_a_state_that_is_not_signed_with_our_key_is_refused() -> None:
     """F53."""
     ours, theirs = b"k" * 32, b"x" * 32
     state = b"state"
-    manifest = journal.manifest_of("toy/0", 1, {(EXAMPLES, 0): 3}, "", state, 1, "")
-    signed = journal.state_entries(journal.WholeState(manifest.signed(ours), state))
-    found = journal.recover("toy/0", signed, (theirs, ours))
+    signed = update_of(state, ours)
+    found = journal.recover("toy/0", journal.state_entries(signed), (theirs, ours))
     assert found is not None and found.whole.state == state
-    moved = msgspec.structs.replace(manifest.signed(ours), positions=[(EXAMPLES, 0, 9)])
-    for forged in (manifest, manifest.signed(theirs), moved):
+    moved = msgspec.structs.replace(signed.manifest, positions=[(EXAMPLES, 0, 9)])
+    for forged in (update_of(state), update_of(state, theirs), signed._replace(manifest=moved)):
         with pytest.raises(StateError, match="not signed with our key"):
-            journal.recover("toy/0", journal.state_entries(journal.WholeState(forged, state)), (ours,))
+            journal.recover("toy/0", journal.state_entries(forged), (ours,))

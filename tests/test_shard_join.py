@@ -72,7 +72,9 @@ def run(crashes: set[int]) -> tuple[list[bytes], object]:
             assert point is not None
             for write in point.writes(0):
                 if write.topic == JOURNAL:
-                    entries.append((write.key, write.value))
+                    entries = [entry for entry in entries if entry[0] != write.key]
+                    if write.value is not None:
+                        entries.append((write.key, write.value))
                 else:
                     outputs.append(write.value)
     last = owner.checkpoint(whole=True)

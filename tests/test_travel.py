@@ -14,6 +14,7 @@ from stream.runtime.past import History
 from stream.runtime.proof import Verdict
 from stream.runtime.shard import Encoded
 from stream.runtime.travel import AlertAt, ClockAt, Point, Reached, ReadAt
+from stream.stages.join import REST
 from tests.rewinding import CONFIG, SHIFT_AT, Lived, T, joined, watched
 
 
@@ -249,23 +250,34 @@ def test_a_state_that_does_not_come_of_its_journal_is_found(join: Lived) -> None
     """Planted: a whole state in itself sound (checksum and all), but not what the journal leads to."""
     past = join.past()
     (first, second) = past.states[2:4]
-    forged = join.load(first)
     places = {kept.manifest.sequence: kept for kept in past.states}
-    manifest = msgspec.structs.replace(second.manifest, sha256=forged.manifest.sha256, size=len(forged.state))
+    mine, other = (dict(zip(one.manifest.places, one.places, strict=True)) for one in (second, first))
+    rest = next(section for section in first.manifest.sections if section.name == REST)
+    forged = next(join.journal[at].value for place, at in other.items() if place == rest.places[0])
+    sections = [
+        msgspec.structs.replace(section, sha256=rest.sha256, size=rest.size) if section.name == REST else section
+        for section in second.manifest.sections
+    ]
+    manifest = msgspec.structs.replace(second.manifest, sections=sections)
     place = places[second.manifest.sequence]
     join.journal[place.at] = join.journal[place.at]._replace(value=codec.pack(manifest))
-    join.journal[place.places[0]] = join.journal[place.places[0]]._replace(value=forged.state)
+    at = next(at for place, at in mine.items() if place.startswith(f"state/{REST}/"))
+    join.journal[at] = join.journal[at]._replace(value=forged)
+    assert join.load(past.states[3]._replace(manifest=manifest)).manifest == manifest, "it is sound in itself"
     verdict = verify(join, everything=True)
-    assert verdict.fault == f"join/0: whole state {second.manifest.sequence} does not come out as it was written"
+    assert verdict.fault == f"join/0: whole state {second.manifest.sequence} does not come out as it was written: rest"
 
 
 def test_a_damaged_newest_state_and_a_hole_are_found(join: Lived, watch: Lived) -> None:
     """Planted: what a restart would stumble over."""
     newest = join.past().states[-1]
-    join.journal[newest.places[0]] = join.journal[newest.places[0]]._replace(value=b"\0" * newest.manifest.size)
-    assert verify(join).fault.endswith("is damaged: its checksum does not match")
+    join.journal[newest.places[0]] = join.journal[newest.places[0]]._replace(
+        value=b"\0" * newest.manifest.sections[0].size
+    )
+    assert verify(join).fault.endswith("is damaged: the checksum of its section 'rest' does not match")
     del watch.journal[watch.journal_place(7)]
     assert verify(watch) == Verdict("watch/0", 8, 8, 0, 0), "a restart does not need it"
+    watch.without("state/all/1", 10**9)
     watch.without("state/1", 10**9)
     assert verify(watch).fault == "watch/0: the journal since checkpoint 4 has holes"
 

@@ -87,8 +87,11 @@ class World:
     def commit(self, checkpoint: Checkpoint | None) -> None:
         for write in checkpoint.writes(0) if checkpoint else []:
             if write.topic == JOURNAL:
-                self.journal.append((write.key, write.value))
-            else:
+                if write.value is None:
+                    self.journal = [entry for entry in self.journal if entry[0] != write.key]
+                else:
+                    self.journal.append((write.key, write.value))
+            elif write.value is not None:
                 self.outputs.append((write.topic, write.key, write.value))
 
     def owner(self) -> Shard:

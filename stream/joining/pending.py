@@ -17,8 +17,8 @@ class Said(msgspec.Struct, array_like=True, gc=False):
     vote: Vote
 
 
-class Entry(msgspec.Struct, gc=False):
-    """A prediction that can still be labelled, corrected or repeated.
+class Entry(msgspec.Struct, array_like=True, gc=False):
+    """A prediction that can still be labelled, corrected or repeated. The first six fields never change.
 
     `value` is what was predicted as the task reads it, `at` its event time, `order` the predictions' progress at it,
     `until` the progress up to which it is kept. `label` is the newest label of `revision` (-1: none yet) and stays as
@@ -69,9 +69,24 @@ class Shadow(msgspec.Struct, gc=False):
     placed: bool = False
 
 
+class Since(msgspec.Struct, array_like=True):
+    """What has become of a prediction since it came; `place` is its offset within its segment."""
+
+    place: int
+    label: Class | None
+    source: str
+    revision: int
+    completed: float
+    stands: bool
+    implicit: bool
+    votes: list[Said] | None
+    taken: Taken | None
+
+
 class MatcherState(msgspec.Struct):
     """Everything that waits, each list in the order in which it falls due; indexes are rebuilt from it.
 
+    `entries` are those that no section of their own holds (`stream.joining.segments`).
     `completing`: when, offset of the prediction, label. `implicit`: when, offset of the prediction. `marks`: when,
     index of the model. `expired` holds, by id, the model, until when a label of it is late, when it is forgotten, and
     the offset.

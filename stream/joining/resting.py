@@ -1,4 +1,5 @@
-"""A matcher's state to its form at rest and back. Equal matchers have equal forms, however they came to be.
+"""A matcher's state to its form at rest and back. Equal matchers have equal forms, however they came to be: but for the
+closed segments of pending predictions (`stream.joining.segments`), which stay as they were when they were written.
 
 The heap's layout depends on its history, so what waits is written in the order in which it falls due; indexes and the
 agenda are built again. What has been given up or placed already, and only waits to be dropped, is left out.
@@ -7,22 +8,26 @@ agenda are built again. What has been given up or placed already, and only waits
 from __future__ import annotations
 
 import heapq
+from collections.abc import Collection, Mapping
 from itertools import chain
 from typing import cast
 
+from stream.joining import segments
 from stream.joining.matching import IMPLICIT, LABEL, MARK, ORPHAN, UNMATCHED, Due, Matcher
 from stream.joining.pending import Entry, Known, MatcherState, Shadow
 
 
-def at_rest(matcher: Matcher) -> MatcherState:
+def at_rest(matcher: Matcher, known: Collection[str]) -> tuple[MatcherState, dict[str, bytes | None]]:
+    """And the sections of closed segments; of those in `known`, what cannot have changed is None."""
+    sections, newest = segments.at_rest(sorted(chain.from_iterable(matcher.lanes.values()), key=_offset), known)
     kinds: list[list[Due]] = [[] for _ in range(MARK + 1)]
     for item in sorted(matcher.agenda, key=_due):
         kinds[item[1]].append(item)
-    return MatcherState(
-        entries=sorted(chain.from_iterable(matcher.lanes.values()), key=_offset),
+    state = MatcherState(
+        entries=newest,
         completing=[(item[0], _offset(cast(Entry, item[3])), cast(Known, item[4])) for item in kinds[LABEL]],
         implicit=[(item[0], item[2]) for item in kinds[IMPLICIT]],
-        waiting=[known for item in kinds[ORPHAN] if not (known := cast(Known, item[4])).placed],
+        waiting=[label for item in kinds[ORPHAN] if not (label := cast(Known, item[4])).placed],
         shadows=[shadow for item in kinds[UNMATCHED] if not (shadow := cast(Shadow, item[3])).placed],
         marks=[(item[0], item[2]) for item in kinds[MARK]],
         expired=matcher.expired,
@@ -30,13 +35,14 @@ def at_rest(matcher: Matcher) -> MatcherState:
         ids_not_kept=matcher.ids_not_kept,
         panels={name: panel.snapshot() for name, panel in matcher.panels.items()},
     )
+    return state, sections
 
 
-def restore(matcher: Matcher, state: MatcherState) -> None:
-    """Fill a fresh matcher."""
+def restore(matcher: Matcher, state: MatcherState, sections: Mapping[str, memoryview]) -> None:
+    """Fill a fresh matcher. Raises StateError where the sections do not fit together."""
     agenda = matcher.agenda
     by_offset: dict[int, Entry] = {}
-    for entry in state.entries:
+    for entry in chain(segments.entries_of(sections), state.entries):
         by_offset[entry.offset] = entry
         _index(matcher, entry)
         matcher.line_up(entry.prediction.model, entry)
@@ -56,7 +62,7 @@ def restore(matcher: Matcher, state: MatcherState) -> None:
         matcher.waiting.setdefault(known.label.prediction_id, []).append(known)
     for shadow in sorted(state.shadows, key=_offset):
         matcher.shadows.setdefault(shadow.prediction_id, []).append(shadow)
-    matcher.size = len(state.entries)
+    matcher.size = len(by_offset)
     matcher.early = len(state.waiting) + len(state.shadows)
     matcher.expired = state.expired
     matcher.settled = state.settled

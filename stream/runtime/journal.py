@@ -5,21 +5,24 @@ so that compaction keeps what recovery needs and nothing grows for ever:
 
 * **journal records**, one a checkpoint: which batches the shard took, and a digest of all it ever put out. Their keys
   go round a ring of `RING` places.
-* **whole states**, seldom: the stage's snapshot in parts, then a manifest. They take turns in two slots, so that the
-  one before is still there if the newest should not verify.
+* **whole states**, seldom: the sections of the stage's state that have changed since the one before, in parts, then a
+  manifest, which names all sections and where each stands. Manifests take turns in two slots and so do the versions of
+  every section: the state before is still there if the newest should not verify. What neither of the two names is
+  deleted.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from stream import codec
 from stream.errors import StateError
+from stream.sections import together
 
 RING: Final = 8_192
 """Places of journal records: half an hour of a busy shard at four checkpoints a second. A whole state is due long
@@ -28,7 +31,7 @@ before the ring comes round to the records that follow the state before."""
 STATE_PART_BYTES: Final = 900_000
 """Parts stay under the megabyte that Kafka takes without being told otherwise."""
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 Source: TypeAlias = tuple[str, int]
 """An input and its partition."""
@@ -58,6 +61,20 @@ class JournalRecord(msgspec.Struct, frozen=True):
     format: int = FORMAT
 
 
+class Section(msgspec.Struct, array_like=True, frozen=True):
+    """Where one section of a state stands: its version lies in `slot` 0 or 1, in parts of `STATE_PART_BYTES`."""
+
+    name: str
+    slot: int
+    size: int
+    sha256: bytes
+
+    @property
+    def places(self) -> list[str]:
+        parts = -(-self.size // STATE_PART_BYTES)
+        return [f"state/{self.name}/{self.slot}/{i}" for i in range(parts)]
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """Closes a whole state: where it stands, and how to know that it is complete, unspoiled and ours."""
 
@@ -65,13 +82,21 @@ class Manifest(msgspec.Struct, frozen=True):
     sequence: int
     positions: list[tuple[str, int, int]]
     digest: str
-    parts: int
-    size: int
-    sha256: str
+    sections: list[Section]
     generation: int
     config: str = ""
     format: int = FORMAT
     mac: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole state."""
+        return sum(section.size for section in self.sections)
+
+    @property
+    def places(self) -> list[str]:
+        """Of all its parts, in the order of the state."""
+        return [place for section in self.sections for place in section.places]
 
     def signed(self, key: bytes | None) -> Manifest:
         """With the MAC of everything else in it: states of learners hold pickles, and a topic is not trusted."""
@@ -82,10 +107,19 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class WholeState(NamedTuple):
-    """A stage's snapshot and what verifies it."""
+    """A stage's state and what verifies it."""
 
     manifest: Manifest
     state: bytes
+
+
+class StateUpdate(NamedTuple):
+    """What makes the whole state of a manifest out of the one before: parts by place, and places that are no longer
+    needed."""
+
+    manifest: Manifest
+    parts: dict[str, bytes]
+    dropped: list[str]
 
 
 class Recovery(NamedTuple):
@@ -93,36 +127,64 @@ class Recovery(NamedTuple):
 
     whole: WholeState
     journal: list[JournalRecord]
+    places: frozenset[str] = frozenset()
+    """Where parts of states of the shard stand in the journal, needed or not."""
 
 
 def journal_entry(record: JournalRecord) -> Entry:
     return f"{record.shard}/journal/{record.sequence % RING}".encode(), codec.pack(record)
 
 
-def state_entries(whole: WholeState) -> list[Entry]:
+def state_update(
+    shard: str,
+    sequence: int,
+    positions: Mapping[Source, int],
+    digest: str,
+    sections: Mapping[str, bytes | None],
+    config: str,
+    key: bytes | None,
+    before: Manifest | None,
+    places: Collection[str],
+) -> StateUpdate:
+    """The whole state of a shard, as a change of the one `before`: a section that is None or the same as there is left
+    where it stands. `places` are those that hold parts in the journal now."""
+    kept = {} if before is None else {section.name: section for section in before.sections}
+    table: list[Section] = []
+    parts: dict[str, bytes] = {}
+    for name, payload in sections.items():
+        last = kept.get(name)
+        if payload is None:
+            table.append(kept[name])
+            continue
+        sha256 = hashlib.sha256(payload).digest()
+        if last is not None and last.sha256 == sha256:
+            table.append(last)
+            continue
+        section = Section(name, 0 if last is None else 1 - last.slot, len(payload), sha256)
+        view = memoryview(payload)
+        cuts = range(0, len(view), STATE_PART_BYTES)
+        parts.update(zip(section.places, (bytes(view[i : i + STATE_PART_BYTES]) for i in cuts), strict=True))
+        table.append(section)
+    generation = 1 if before is None else before.generation + 1
+    manifest = Manifest(shard, sequence, flat(positions), digest, table, generation, config).signed(key)
+    needed = {*manifest.places, *(() if before is None else before.places)}
+    return StateUpdate(manifest, parts, sorted(set(places) - needed))
+
+
+def state_entries(update: StateUpdate) -> list[Entry]:
     """Parts first, the manifest last."""
-    slot = f"{whole.manifest.shard}/state/{whole.manifest.generation % 2}"
-    view = memoryview(whole.state)
-    parts = [bytes(view[i : i + STATE_PART_BYTES]) for i in range(0, len(view), STATE_PART_BYTES)]
-    entries = [(f"{slot}/{i}".encode(), part) for i, part in enumerate(parts)]
-    return [*entries, (f"{slot}/manifest".encode(), codec.pack(whole.manifest))]
+    manifest = update.manifest
+    entries = [(_key(manifest, place), part) for place, part in update.parts.items()]
+    return [*entries, (_key(manifest, f"state/{manifest.generation % 2}/manifest"), codec.pack(manifest))]
 
 
-def manifest_of(
-    shard: str, sequence: int, positions: Mapping[Source, int], digest: str, state: bytes, generation: int, config: str
-) -> Manifest:
-    """The manifest of a state that stands at a checkpoint."""
-    return Manifest(
-        shard,
-        sequence,
-        flat(positions),
-        digest,
-        -(-len(state) // STATE_PART_BYTES),
-        len(state),
-        hashlib.sha256(state).hexdigest(),
-        generation,
-        config,
-    )
+def dropped_keys(update: StateUpdate) -> list[bytes]:
+    """What is to be deleted with an update."""
+    return [_key(update.manifest, place) for place in update.dropped]
+
+
+def _key(manifest: Manifest, place: str) -> bytes:
+    return f"{manifest.shard}/{place}".encode()
 
 
 def flat(positions: Mapping[Source, int]) -> list[tuple[str, int, int]]:
@@ -146,10 +208,11 @@ def recover(shard: str, entries: Iterable[Entry], keys: Sequence[bytes] = ()) ->
         if newest:
             raise StateError(f"{shard}: the journal holds records but no whole state; its topic was cut short")
         return None
+    places = frozenset(at for at in newest if at.startswith("state/") and not at.endswith("/manifest"))
     faults = []
     for manifest in sorted(manifests, key=lambda m: -m.sequence):
         try:
-            return Recovery(_assemble(manifest, newest, keys), _since(manifest, newest))
+            return Recovery(_assemble(manifest, newest, keys), _since(manifest, newest), places)
         except StateError as error:
             faults.append(str(error))
     raise StateError("; ".join(faults))
@@ -161,14 +224,16 @@ def _assemble(manifest: Manifest, newest: Mapping[str, bytes], keys: Sequence[by
         raise StateError(f"{where} has format {manifest.format}; this version reads {FORMAT}")
     if not any(hmac.compare_digest(manifest.signed(key).mac, manifest.mac) for key in keys or (None,)):
         raise StateError(f"{where} is not signed with our key; if it has changed, keep the old one beside it")
-    slot = f"state/{manifest.generation % 2}"
-    parts = [newest.get(f"{slot}/{i}") for i in range(manifest.parts)]
-    state = b"".join(part for part in parts if part is not None)
-    if None in parts or len(state) != manifest.size:
-        raise StateError(f"{where} is incomplete: {len(state)} of {manifest.size} bytes")
-    if hashlib.sha256(state).hexdigest() != manifest.sha256:
-        raise StateError(f"{where} is damaged: its checksum does not match")
-    return WholeState(manifest, state)
+    there = [newest[place] for place in manifest.places if place in newest]
+    if len(there) != len(manifest.places) or sum(map(len, there)) != manifest.size:
+        raise StateError(f"{where} is incomplete: {sum(map(len, there))} of {manifest.size} bytes")
+    sections: dict[str, bytes] = {}
+    for section in manifest.sections:
+        payload = b"".join(newest[place] for place in section.places)
+        if hashlib.sha256(payload).digest() != section.sha256:
+            raise StateError(f"{where} is damaged: the checksum of its section {section.name!r} does not match")
+        sections[section.name] = payload
+    return WholeState(manifest, together(sections))
 
 
 def _since(manifest: Manifest, newest: Mapping[str, bytes]) -> list[JournalRecord]:

@@ -175,6 +175,12 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec("tidegate_shards", "gauge", "Shards that this worker carries, by stage.",
                ("stage",), "worker.shards.{stage}"),
     MetricSpec("tidegate_rebalances_total", "counter", "Rebalances since the start.", (), "worker.rebalances"),
+    MetricSpec("tidegate_broker_silent_seconds", "gauge",
+               "Seconds since the broker answered a fetch or a heartbeat; a worker ends at three session timeouts.",
+               (), "worker.silent_s"),
+    MetricSpec("tidegate_records_deleted_unread", "gauge",
+               "Records that the broker deleted before they were read; the worker ends there.",
+               (), "worker.deleted_unread"),
     # delivery
     MetricSpec("tidegate_notices_total", "counter", "Alerts by target and what became of them: delivered, given_up.",
                ("target", "result"), "worker.delivery.{target}.notices.{result}"),

@@ -67,23 +67,23 @@ class History:
     def __init__(self, partition: int) -> None:
         self.partition = partition
         self.pasts: dict[str, Past] = {}
-        self._parts: defaultdict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+        self._parts: defaultdict[str, dict[str, int]] = defaultdict(dict)
 
     def take(self, record: Record) -> None:
         """Take the next record. Raises StateError where it cannot be read: our own log must be readable."""
         if record.key is None or not isinstance(record.value, bytes):
-            return
+            return  # what is deleted here is looked for where it stood; nothing that is still named is deleted
         stage, number, kind, *rest = record.key.decode().split("/")
         shard = f"{stage}/{number}"
         past = self.pasts.setdefault(shard, Past(shard))
         if kind == "state" and rest[1] != "manifest":
-            self._parts[shard, rest[0]][int(rest[1])] = record.offset
+            self._parts[shard]["/".join([kind, *rest])] = record.offset
             return
         try:
             if kind == "state":
                 manifest: Manifest = codec.unpack(Manifest, record.value)
-                places = self._parts[shard, rest[0]]
-                found = tuple(places[i] for i in range(manifest.parts) if i in places)
+                places = self._parts[shard]
+                found = tuple(places[place] for place in manifest.places if place in places)
                 past.states.append(Kept(manifest, record.timestamp_s, record.offset, found))
             else:
                 _follow(past, Written(codec.unpack(JournalRecord, record.value), record.timestamp_s))

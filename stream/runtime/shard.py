@@ -7,7 +7,8 @@ protocol, which every runtime follows:
    (`Gap`) and nothing has happened: the runtime seeks there and reads again. Nothing is dropped, no acks exist.
 2. `checkpoint` hands over what happened since the last one: the outputs, and one journal record with the boundaries of
    the batches, their clocks and a digest of the outputs. The runtime writes all of it at once or not at all.
-3. Seldom the checkpoint carries the whole state too, which then stands exactly at that checkpoint.
+3. Seldom the checkpoint carries the whole state too, or rather what has changed since the last one; it then stands
+   exactly at that checkpoint.
 4. A new owner restores the newest whole state and replays the journaled batches since, with their outputs suppressed.
    Stages are deterministic, so the digest must come out the same; if it does not, processing must not go on.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import xxhash
 
@@ -24,7 +25,8 @@ from stream import codec
 from stream.contract import JOURNAL, Batch, Chunk, Output, Record, Stage
 from stream.errors import StateError
 from stream.runtime import journal
-from stream.runtime.journal import JournalRecord, Recovery, Source, Taken, WholeState
+from stream.runtime.journal import JournalRecord, Manifest, Recovery, Source, StateUpdate, Taken, WholeState
+from stream.sections import sections_of
 
 TICKS_HELD_MAX: Final = 60
 """Batches without records or outputs that wait for one with content before they are journaled. A crash loses them,
@@ -52,18 +54,35 @@ class Encoded(NamedTuple):
     partition: int | None = None
 
 
+class Deleted(NamedTuple):
+    """A place in the journal whose content is no longer needed."""
+
+    topic: str
+    key: bytes
+    partition: int
+    value: None = None
+
+
+Write: TypeAlias = Encoded | Deleted
+
+
 class Checkpoint(NamedTuple):
     """What a runtime writes in one transaction."""
 
     outputs: list[Encoded]
     record: JournalRecord
-    whole: WholeState | None = None
+    whole: StateUpdate | None = None
 
-    def writes(self, partition: int) -> list[Encoded]:
+    def writes(self, partition: int) -> list[Write]:
         """Everything: outputs, the parts and manifest of a whole state, the journal record last."""
         entries = [] if self.whole is None else journal.state_entries(self.whole)
         entries.append(journal.journal_entry(self.record))
-        return self.outputs + [Encoded(JOURNAL, key, value, partition) for key, value in entries]
+        dropped = [] if self.whole is None else journal.dropped_keys(self.whole)
+        return [
+            *self.outputs,
+            *(Deleted(JOURNAL, key, partition) for key in dropped),
+            *(Encoded(JOURNAL, key, value, partition) for key, value in entries),
+        ]
 
 
 class Shard:
@@ -96,7 +115,8 @@ class Shard:
         self.records: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.outbox_bytes = 0
-        self._generation = 0
+        self._manifest: Manifest | None = None
+        self._places: frozenset[str] = frozenset()
         self._outbox: list[Encoded] = []
         self._batches: list[Taken] = []
         self._batches_since_state = 0
@@ -176,8 +196,9 @@ class Shard:
         outputs, self._outbox, self._batches, self._moved, self.outbox_bytes = self._outbox, [], [], False, 0
         return Checkpoint(outputs, record, state)
 
-    def restore(self, whole: WholeState) -> None:
-        """Become the shard that wrote this state. Raises StateError if it is another's."""
+    def restore(self, whole: WholeState, places: frozenset[str] = frozenset()) -> None:
+        """Become the shard that wrote this state; `places` of the journal hold parts of states. Raises StateError if it
+        is another's."""
         manifest = whole.manifest
         if manifest.shard != self.name:
             raise StateError(f"{self.name} was handed the state of {manifest.shard}")
@@ -185,7 +206,7 @@ class Shard:
         # An input that is new since the state was written keeps the position it was given at the start.
         self.positions.update({(name, partition): position for name, partition, position in manifest.positions})
         self.sequence = self.state_sequence = manifest.sequence
-        self._generation = manifest.generation
+        self._manifest, self._places = manifest, places
         self._batches_since_state = 0
         self._stale = False
         self._digest = manifest.digest
@@ -241,16 +262,26 @@ class Shard:
         self._hasher = xxhash.xxh3_128(bytes.fromhex(digest))
         return digest
 
-    def _whole_state(self) -> WholeState:
-        state = self.machine.snapshot()
-        self._generation += 1
+    def _whole_state(self) -> StateUpdate:
+        before = self._manifest
+        known = () if before is None else {section.name for section in before.sections}
+        update = journal.state_update(
+            self.name,
+            self.sequence,
+            self.positions,
+            self._digest,
+            sections_of(self.machine, known),
+            self.config,
+            self._key,
+            before,
+            self._places,
+        )
+        self._places = (self._places | update.parts.keys()).difference(update.dropped)
+        self._manifest = update.manifest
         self._batches_since_state = 0
         self._stale = False
         self.state_sequence = self.sequence
-        manifest = journal.manifest_of(
-            self.name, self.sequence, self.positions, self._digest, state, self._generation, self.config
-        )
-        return WholeState(manifest.signed(self._key), state)
+        return update
 
     def _differs(self, record: JournalRecord) -> str:
         why = f"{self.name}: the batches of journal record {record.sequence} did not come out as they did before"
@@ -269,7 +300,7 @@ def recovered(shard: Shard, recovery: Recovery, read: Callable[[str, int, int, i
 
     Raises StateError if the past does not come out as it did."""
     before = sum(shard.records.values())
-    shard.restore(recovery.whole)
+    shard.restore(recovery.whole, recovery.places)
     for record in recovery.journal:
         shard.replay(record, read)
     return sum(shard.records.values()) - before

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -19,6 +19,7 @@ from stream.events import Alert
 from stream.runtime.journal import JournalRecord, Source, Taken
 from stream.runtime.past import Base, Kept, Load, Past, choose
 from stream.runtime.shard import Encoded, Shard, encode
+from stream.sections import sections_of
 
 BLOCK: Final = 500
 """Records of one input that are read at a time where batches are cut anew."""
@@ -118,6 +119,9 @@ class Overheard:
 
     def snapshot(self) -> bytes:
         return self.stage.snapshot()
+
+    def sections(self, known: Collection[str]) -> dict[str, bytes | None]:
+        return sections_of(self.stage, known)
 
     def restore(self, state: bytes) -> None:
         self.stage.restore(state)

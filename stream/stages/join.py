@@ -8,6 +8,7 @@ records in the order of their log, keeps both logs' progress, and turns fates in
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any, Final, cast
 
 import msgspec
@@ -26,8 +27,10 @@ from stream.joining.rules import Rules
 from stream.joining.settling import IMPLICIT_SOURCE, MARKED, RULES_SOURCE, Fate, settle
 from stream.joining.watermark import Watermark
 from stream.ledger import Ledger
+from stream.sections import apart, together
 
-VERSION: Final = 1
+VERSION: Final = 2
+REST: Final = "rest"
 
 
 class ModelCounts(msgspec.Struct):
@@ -274,21 +277,29 @@ class Join:
         return frozenset()
 
     def snapshot(self) -> bytes:
+        return together({name: payload or b"" for name, payload in self.sections().items()})
+
+    def sections(self, known: Collection[str] = ()) -> dict[str, bytes | None]:
+        """The pending predictions of closed segments, and the `rest`."""
         rows = {name: rows.at_rest() for name, rows in self.rows.items()}
+        matcher, closed = resting.at_rest(self.matcher, known)
         state = JoinState(
             VERSION,
             self.shard,
             self.shards,
             self.watermark,
             self.ledger,
-            resting.at_rest(self.matcher),
+            matcher,
             rows,
             self.counts,
         )
-        return codec.pack(state)
+        return {REST: codec.pack(state), **closed}
 
     def restore(self, state: bytes) -> None:
-        found: JoinState = codec.unpack(JoinState, state)
+        sections = apart(state)
+        if REST not in sections:
+            raise StateError("not the state of a join")
+        found: JoinState = codec.unpack(JoinState, sections[REST])
         if (found.version, found.shard, found.shards) != (VERSION, self.shard, self.shards):
             raise StateError(
                 f"state of version {found.version}, shard {found.shard} of {found.shards}, where version {VERSION}, "
@@ -300,7 +311,7 @@ class Join:
         self._begin(found.watermark, found.ledger, {**{name: ModelCounts() for name in self.rules}, **found.counts})
         for name, rows in found.rows.items():
             self.rows[name].restore(rows)
-        resting.restore(self.matcher, found.matcher)
+        resting.restore(self.matcher, found.matcher, sections)
 
     def figures(self) -> dict[str, Any]:
         sources = self.watermark.sources

@@ -66,9 +66,9 @@ def _state(kept: Kept, keys: Sequence[bytes]) -> Document:
         "sequence": manifest.sequence,
         "at": minute(kept.written_s),
         "bytes": manifest.size,
-        "parts": manifest.parts,
+        "parts": len(manifest.places),
         "parts_kept": len(kept.places),
-        "sha256": manifest.sha256,
+        "sections": {section.name: section.sha256.hex() for section in manifest.sections},
         "config": manifest.config,
         "signature": _signature(manifest, keys),
     }

@@ -14,9 +14,10 @@ from collections.abc import Iterable
 from typing import Any, Final, Literal, NamedTuple
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaTimeoutError, ProducerFenced
+from aiokafka.errors import KafkaTimeoutError, OffsetOutOfRangeError, ProducerFenced
 
 from stream.contract import Record
+from stream.runtime.kafka.clients import gone
 from tests.simulation.clock import PROCESS, TODAY_S
 
 BATCH_RECORDS: Final = 40
@@ -240,7 +241,8 @@ class Producer:
 
 
 class Consumer:
-    """A consumer without a group, as aiokafka's: it reads what is committed."""
+    """A consumer without a group, as aiokafka's: it reads what is committed, and does not go on elsewhere where that is
+    deleted."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -275,20 +277,25 @@ class Consumer:
 
     async def getmany(self, *tps: TopicPartition, timeout_ms: int = 0) -> dict[TopicPartition, list[Stored]]:
         await PROCESS.get().effect()
-        found = self._fetch(tps or tuple(self._at))
+        found = await self._fetch(tps or tuple(self._at))
         if not found and timeout_ms:
             await asyncio.sleep(timeout_ms / 1000)
-            found = self._fetch(tps or tuple(self._at))
+            found = await self._fetch(tps or tuple(self._at))
         return found
 
-    def _fetch(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, list[Stored]]:
+    async def _fetch(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, list[Stored]]:
         found = {}
         for tp in tps:
-            at = max(self._at[tp], self._log(tp).first)  # auto_offset_reset: earliest
-            records, self._at[tp] = self._log(tp).read(at, self._broker.chance.choice((7, 50, 500)))
+            await self.need(tp, self._at[tp])
+            records, self._at[tp] = self._log(tp).read(self._at[tp], self._broker.chance.choice((7, 50, 500)))
             if records:
                 found[tp] = records
         return found
+
+    async def need(self, tp: TopicPartition, position: int) -> None:
+        """Raises what the product's consumers raise if that is deleted."""
+        if position < self._log(tp).first:
+            raise await gone(self, OffsetOutOfRangeError({tp: position}))  # type: ignore[arg-type]  # our aiokafka
 
     def _log(self, tp: TopicPartition) -> Partition:
         return self._broker.at(tp.topic, tp.partition)

@@ -7,7 +7,7 @@ batches without a fault, `by_definition` compares with `truth`, the rest are law
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -31,12 +31,12 @@ from stream.contract import (
 from stream.events import Alert, DeadLetter, Example, ModelSnapshot, Prediction, Window
 from stream.joining.partition import partition_of
 from stream.runtime import journal
-from stream.runtime.journal import JournalRecord
+from stream.runtime.journal import Entry, JournalRecord, Recovery
 from stream.runtime.shard import Encoded, encode
 from stream.runtime.stages import make_stage
 from tests.simulation import truth
 from tests.simulation.broker import Stored
-from tests.simulation.worker import GROUP, SECRETS, identity, state_digest
+from tests.simulation.worker import GROUP, SECRETS, state_digest
 from tests.simulation.workload import LEARNED, WATCHED
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def undisturbed(world: World, stage: str, partition: int) -> Iterator[str]:
     unread = {(name, p): n for (name, p), n in at.items() if n < world.log(name, p).end}
     if unread:
         yield f"{shard}: not read to the end: {unread}"
-    yield from _at_rest(world, shard, partition, machine)
+    yield from _at_rest(world, stage, partition, machine)
 
 
 def _batch(world: World, taken: journal.Taken) -> Batch:
@@ -134,14 +134,14 @@ def _same_outputs(world: World, shard: str, wanted: list[Encoded]) -> Iterator[s
             yield f"{shard}: {len(written)} records in {role}-{partition}, undisturbed {len(due)}, or others"
 
 
-def _at_rest(world: World, shard: str, partition: int, machine: Stage) -> Iterator[str]:
+def _at_rest(world: World, stage: str, partition: int, machine: Stage) -> Iterator[str]:
     """The last whole state is the state that the undisturbed shard ends in, within its bounds."""
+    shard = f"{stage}/{partition}"
     log = world.journal(partition)
-    entries = [(s.key or b"", s.value or b"") for s in log.log if s.visible and s.offset not in log.gone]
-    past = journal.recover(shard, entries, SECRETS.trusted)
+    past = journal.recover(shard, entries(s for s in log.log if s.offset not in log.gone), SECRETS.trusted)
     if past is None or any(c[3] > c[2] for record in past.journal for taken in record.batches for c in taken.chunks):
         yield f"{shard}: its worker ended in order, and left records to replay"
-    elif not past.journal and identity(past.whole.state) != state_digest(machine):
+    elif not past.journal and state_digest(restored(world, stage, partition, past)) != state_digest(machine):
         yield f"{shard}: ended in another state than undisturbed"
     elif len(past.whole.state) > STATE_BYTES_MAX:
         yield f"{shard}: a state of {len(past.whole.state)} bytes"
@@ -178,13 +178,21 @@ def truths(world: World) -> list[truth.Joined]:
 
 def final_stage(world: World, stage: str, partition: int) -> Any:
     log = world.journal(partition)
-    past = journal.recover(
-        f"{stage}/{partition}", [(s.key or b"", s.value or b"") for s in log.log if s.visible], SECRETS.trusted
-    )
+    past = journal.recover(f"{stage}/{partition}", entries(log.log), SECRETS.trusted)
     assert past is not None
+    return restored(world, stage, partition, past)
+
+
+def restored(world: World, stage: str, partition: int, past: Recovery) -> Any:
     machine = make_stage(stage, world.plan.config, partition, world.partitions, SECRETS)
     machine.restore(past.whole.state)
     return machine
+
+
+def entries(log: Iterable[Stored]) -> list[Entry]:
+    """What a partition of the journal holds: of each key the newest, if it was not deleted."""
+    newest = {s.key or b"": s.value for s in log if s.visible}
+    return [(key, value) for key, value in newest.items() if value is not None]
 
 
 def written_by(world: World, role: str, partition: int, shard: str) -> Iterator[Stored]:

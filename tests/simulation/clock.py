@@ -140,10 +140,11 @@ SMALL: Final = {
     "stream.runtime.shard.BATCHES_PER_STATE_MAX": 60,
     "stream.runtime.journal.RING": 32,
     "stream.runtime.journal.STATE_PART_BYTES": 6_000,
+    "stream.joining.segments.SEGMENT": 16,
     "stream.limits.ROWS_PER_CHUNK": 16,
 }
 """Bounds so low that a few hundred events reach them: inputs are held, outboxes are full, the ring of the journal comes
-round, states travel in parts."""
+round, states travel in parts, and most pending predictions stand in closed segments."""
 
 
 @contextmanager

@@ -6,6 +6,7 @@ refused, a person puts the disk back as it was, and the run must go on. Owns wha
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from stream import codec
@@ -21,13 +22,15 @@ Kind = Literal["flipped", "torn", "stale", "unsigned"]
 
 
 class Wound(NamedTuple):
-    """One damaged place: of which shard, and how to put it back."""
+    """One damaged place: of which shard, and how to put it back. `fatal` says that no whole state is left without it,
+    or that it is an input: then a worker may refuse."""
 
     shard: str
     log: Partition
     index: int
     before: Stored | None
     first: int
+    fatal: bool = True
 
 
 class Damage:
@@ -36,6 +39,7 @@ class Damage:
     def __init__(self, world: World) -> None:
         self.world = world
         self.wounds: list[Wound] = []
+        self.mended: list[tuple[float, Wound]] = []
 
     # ---- whole states ---------------------------------------------------------------------------------------------
 
@@ -52,9 +56,9 @@ class Damage:
         if not manifests or not owners:
             return
         newest = manifests[-1]
-        slot = _key(log.log[newest]).removesuffix("manifest")
-        parts = self._entries(log, f"{slot}", "")
-        last = next(i for i in reversed(parts) if i != newest)
+        # A part that was written with the newest manifest, if there is one: the state before does not share it.
+        parts = [i for i in self._entries(log, f"{shard}/state/", "") if i not in manifests and i < newest]
+        last = [i for i in parts if log.log[i].value is not None][-1]
         earlier = [i for i in manifests[:-1] if _key(log.log[i]) == _key(log.log[newest])]
         if kind == "stale" and earlier:
             self._wound(shard, log, newest, log.log[earlier[-1]].value)
@@ -80,8 +84,16 @@ class Damage:
 
     def _wound(self, shard: str, log: Partition, index: int, value: bytes | None) -> None:
         before = log.log[index]
-        self.wounds.append(Wound(shard, log, index, before, 0))
+        self.wounds.append(Wound(shard, log, index, before, 0, self._fatal(shard, log, _key(before))))
         log.log[index] = before._replace(value=value)
+
+    def _fatal(self, shard: str, log: Partition, place: str) -> bool:
+        """Whether neither the newest whole state nor the one before can be had without this place."""
+        newest = {_key(log.log[i]): i for i in self._entries(log, f"{shard}/state/", "/manifest")}
+        if len(newest) < 2:
+            return True
+        earlier: Any = codec.unpack(Manifest, log.log[min(newest.values())].value or b"")
+        return place in {f"{shard}/{needed}" for needed in earlier.places}
 
     # ---- inputs ---------------------------------------------------------------------------------------------------
 
@@ -119,14 +131,21 @@ class Damage:
 
     # ---- afterwards -----------------------------------------------------------------------------------------------
 
-    def explains(self, fault: BaseException) -> bool:
-        """Whether a worker may refuse so because of damage that is there; then the damage is mended."""
-        if not isinstance(fault, StateError) or not self.wounds:
+    def explains(self, fault: BaseException, since: float) -> bool:
+        """Whether a worker may refuse so because of damage that was there while it read; what is there is mended. Where
+        the state before the newest is whole, a worker must fall back to it, and may not refuse.
+
+        Damage that has been mended `since` its reading began counts too: two workers may read it one after the other
+        before the first is seen to have refused, and a reader of what was mended meanwhile may have begun before.
+        """
+        if not isinstance(fault, StateError):
             return False
-        mine = [wound for wound in self.wounds if str(fault).startswith(f"{wound.shard}:")]
-        others = [wound for wound in self.wounds if wound.before is None and "records were deleted" in str(fault)]
+        met = self.wounds + [wound for at, wound in self.mended if at >= since]
+        mine = [wound for wound in met if wound.fatal and str(fault).startswith(f"{wound.shard}:")]
+        others = [wound for wound in met if wound.before is None and "records were deleted" in str(fault)]
         for wound in mine or others:
-            self._mend(wound)
+            if wound in self.wounds:
+                self._mend(wound)
         self.world.broker.note("refused")
         return bool(mine or others)
 
@@ -142,11 +161,16 @@ class Damage:
 
     def heal(self) -> None:
         """Put everything back."""
-        for wound in list(self.wounds):
-            self._mend(wound)
+        for wound in self.wounds:
+            self._put_back(wound)
+        self.wounds.clear()
 
     def _mend(self, wound: Wound) -> None:
         self.wounds.remove(wound)
+        self.mended.append((asyncio.get_running_loop().time(), wound))
+        self._put_back(wound)
+
+    def _put_back(self, wound: Wound) -> None:
         if wound.before is None:
             wound.log.first = wound.first
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from learners import baselines
+from stream import codec
 from stream.contract import EXAMPLES, JOURNAL
 from stream.errors import StateError
 from stream.joining import settling
@@ -26,8 +27,10 @@ from stream.runtime.kafka.carried import Carried
 from stream.runtime.kafka.engine import Engine
 from stream.runtime.kafka.writer import Writer
 from stream.runtime.shard import Shard
+from stream.sections import sections_of, together
 from stream.stages import score
 from stream.stages.join import Join
+from tests.simulation.broker import Consumer
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -55,18 +58,15 @@ def two_transactions(patch: pytest.MonkeyPatch) -> None:
 
 def commit_before_snapshot(patch: pytest.MonkeyPatch) -> None:
     """The positions of a whole state are those of now, its content that of the state before."""
-    whole, states = Shard._whole_state, dict[str, bytes]()
+    whole, states = Shard._whole_state, dict[str, dict[str, bytes | None]]()
 
-    def late(self: Shard) -> journal.WholeState:
-        snapshot = self.machine.snapshot
-        held = states.get(self.name)
-        states[self.name] = snapshot()
-        if held is not None:
-            self.machine.snapshot = lambda: held  # type: ignore[method-assign]
-        try:
+    def late(self: Shard) -> journal.StateUpdate:
+        now = sections_of(self.machine)
+        held = states.get(self.name, now)
+        states[self.name] = now
+        with pytest.MonkeyPatch.context() as taking:
+            taking.setattr("stream.runtime.shard.sections_of", lambda machine, known: held)
             return whole(self)
-        finally:
-            self.machine.snapshot = snapshot  # type: ignore[method-assign]
 
     patch.setattr(Shard, "_whole_state", late)
 
@@ -146,14 +146,32 @@ def checksum_unread(patch: pytest.MonkeyPatch) -> None:
     """A whole state is taken as it lies there."""
 
     def trusting(manifest: Any, newest: Any, key: bytes | None) -> journal.WholeState:
-        slot = f"state/{manifest.generation % 2}"
-        return journal.WholeState(manifest, b"".join(newest.get(f"{slot}/{i}", b"") for i in range(manifest.parts)))
+        sections = {s.name: b"".join(newest.get(place, b"") for place in s.places) for s in manifest.sections}
+        return journal.WholeState(manifest, together(sections))
 
     patch.setattr(journal, "_assemble", trusting)
 
 
+def no_way_back(patch: pytest.MonkeyPatch) -> None:
+    """Where the newest whole state is damaged, nobody looks at the one before."""
+    recover = journal.recover
+
+    def newest_only(shard: str, entries: Any, keys: Any = ()) -> Any:
+        kept = dict(entries)
+        manifests = {place: codec.unpack(journal.Manifest, kept[place]) for place in kept if _closes(shard, place)}
+        older = sorted(manifests, key=lambda place: manifests[place].sequence)[:-1]
+        return recover(shard, [(place, value) for place, value in kept.items() if place not in older], keys)
+
+    patch.setattr(journal, "recover", newest_only)
+
+
+def _closes(shard: str, place: bytes) -> bool:
+    return place.startswith(f"{shard}/state/".encode()) and place.endswith(b"/manifest")
+
+
 def retention_unread(patch: pytest.MonkeyPatch) -> None:
-    """Nobody looks whether what must be read again is still there, nor whether the same comes out of it."""
+    """Nobody looks whether what must be read again is still there, nor whether the same comes out of it, and clients go
+    on where the log begins."""
     trusting_replay(patch)
     bounds = restore.bounds
 
@@ -161,7 +179,10 @@ def retention_unread(patch: pytest.MonkeyPatch) -> None:
         first, ends = await bounds(*args)
         return dict.fromkeys(first, 0), ends
 
+    async def lenient(self: Consumer, tp: Any, position: int) -> None: ...
+
     patch.setattr(restore, "bounds", blind)
+    patch.setattr(Consumer, "need", lenient)
 
 
 def digest_unread(patch: pytest.MonkeyPatch) -> None:
@@ -259,18 +280,18 @@ def by_arrival(patch: pytest.MonkeyPatch) -> None:
 
 def state_left_out(patch: pytest.MonkeyPatch) -> None:
     """A restored join has forgotten the shadows' votes that wait."""
-    at_rest = Join.snapshot
+    at_rest = Join.sections
 
-    def forgetful(self: Join) -> bytes:
+    def forgetful(self: Join, known: Collection[str] = ()) -> dict[str, bytes | None]:
         held = [entry.votes for entry in self.matcher.pending.values()]
         for entry in self.matcher.pending.values():
             entry.votes = None
-        state = at_rest(self)
+        state = at_rest(self, known)
         for entry, votes in zip(self.matcher.pending.values(), held, strict=True):
             entry.votes = votes
         return state
 
-    patch.setattr(Join, "snapshot", forgetful)
+    patch.setattr(Join, "sections", forgetful)
 
 
 def from_the_future(patch: pytest.MonkeyPatch) -> None:
@@ -299,6 +320,7 @@ PLANTS: Final[dict[Plant, int]] = {
     checkpoint_lost: 15,
     never_seeks: 5,
     checksum_unread: 20,
+    no_way_back: 20,
     retention_unread: 20,
     digest_unread: 5,
     unseeded_learner: 5,

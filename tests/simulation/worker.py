@@ -19,11 +19,14 @@ from faust.types import TP
 from stream import codec
 from stream.config import Config
 from stream.contract import Stage
+from stream.errors import StateError
 from stream.runtime.kafka.consumer import BatchConsumer, Fetched
 from stream.runtime.kafka.engine import Engine
 from stream.runtime.kafka.writer import CommitUnknownError
 from stream.runtime.stages import Secrets, stages_of
-from tests.simulation.broker import Broker, Clients
+from stream.sections import sections_of, together
+from stream.stages.join import REST
+from tests.simulation.broker import Broker, Clients, Consumer
 from tests.simulation.clock import Process
 
 SECRETS: Final = Secrets(b"0123456789abcdef0123456789abcdef", "simulated")
@@ -44,12 +47,18 @@ class SimulatedEngine(Engine):
 
     inspect: Callable[[Stage, str, int], Stage]
     restored: Restored
+    refused_since = 0.0
+    """When the reading began of what was then refused."""
 
     def _machine(self, stage: str, partition: int) -> Stage:
         return self.inspect(super()._machine(stage, partition), stage, partition)
 
     async def _bring_one_back(self, *args: Any) -> Any:
-        carried = await super()._bring_one_back(*args)
+        try:
+            carried = await super()._bring_one_back(*args)
+        except StateError:
+            self.refused_since = args[-1]
+            raise
         self.restored(self, carried)
         return carried
 
@@ -88,7 +97,12 @@ class Reader:
             if tp in self.held or tp not in self.at or chance.random() < 0.3:
                 continue
             log = self.broker.at(tp.topic, tp.partition)
-            start = max(self.at[tp], log.first)
+            start = self.at[tp]
+            try:
+                await Consumer(self.broker).need(tp, start)
+            except StateError:
+                self.app.owner.refused_since = asyncio.get_running_loop().time()
+                raise
             records, end = log.read(start, chance.choice((3, 20, 200)))
             self.seen[tp] = log.stable
             if end > start:
@@ -125,7 +139,7 @@ class Reader:
 class App:
     """What the engine asks of Faust's app."""
 
-    def __init__(self, engine: Engine, broker: Broker, process: Process, give_up: Callable[[], None]) -> None:
+    def __init__(self, engine: SimulatedEngine, broker: Broker, process: Process, give_up: Callable[[], None]) -> None:
         self.owner = engine
         self.consumer_generation_id = -1
         self.consumer = Reader(self, broker, process)
@@ -290,11 +304,9 @@ def is_known(fault: BaseException | None) -> bool:
 def state_digest(stage: Stage) -> str:
     """Identity of a state. Of a join without `settled`, which a restored one may hold at a lower value: what is placed
     already and only waits to be dropped from the agenda is not written down, and does not move it on."""
-    return identity(stage.snapshot())
-
-
-def identity(state: bytes) -> str:
-    plain = msgspec.msgpack.decode(state)
-    if isinstance(plain, dict) and "matcher" in plain:
-        plain["matcher"].pop("settled")
-    return codec.digest(msgspec.msgpack.encode(plain))
+    sections = {name: payload or b"" for name, payload in sections_of(stage).items()}
+    if REST in sections:
+        rest = msgspec.msgpack.decode(sections[REST])
+        rest["matcher"].pop("settled")
+        sections[REST] = msgspec.msgpack.encode(rest)
+    return codec.digest(together(sections))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NamedTuple
 
 from stream.contract import ALERTS, DECISIONS, JOURNAL, SNAPSHOTS, STAGE_INPUTS, WINDOWS, Stage
+from stream.runtime.kafka.clients import GoneError
 from stream.runtime.stages import stages_of
+from stream.sections import sections_of
 from tests.simulation import checks, faults
 from tests.simulation.broker import Broker, Partition
 from tests.simulation.clock import Process, VirtualLoop, virtual
@@ -59,6 +61,9 @@ class Inspected:
 
     def snapshot(self) -> bytes:
         return self.stage.snapshot()
+
+    def sections(self, known: Collection[str]) -> dict[str, bytes | None]:
+        return sections_of(self.stage, known)
 
     def restore(self, state: bytes) -> None:
         self.stage.restore(state)
@@ -121,9 +126,10 @@ class World:
         self.later(seconds, lambda: self.thaw(worker))
 
     def thaw(self, worker: Worker) -> None:
-        """It goes on where it stood, and learns only later that it is no member any more."""
+        """It goes on where it stood, and learns only later that it is no member any more, or that the group has met
+        without it."""
         worker.process.thaw()
-        if worker not in self.group.members:
+        if worker not in self.group.members or worker.app.consumer_generation_id != self.group.generation:
             self.later(self.chance.uniform(0.0, 2.0), lambda: None if worker.ended else self.group.join(worker))
 
     def clear_up(self) -> None:
@@ -168,8 +174,15 @@ class World:
             self.broker.note("killed")
         elif fault is not None:
             self.broker.note(f"ended by {type(fault).__name__}")
-            if not is_known(fault) and not self.damage.explains(fault):
+            known = is_known(fault) or self.is_outdated(worker, fault)
+            if not known and not self.damage.explains(fault, worker.engine.refused_since):
                 self.findings.append(f"{worker.process.name} ended by {fault!r}")
+
+    def is_outdated(self, worker: Worker, fault: BaseException) -> bool:
+        """Whether it asks for what is gone because somebody else has read on in its place: a zombie ends then, before
+        it hears that the group has met without it. It can neither lose nor write anything."""
+        member = worker in self.group.members and worker.app.consumer_generation_id == self.group.generation
+        return isinstance(fault, GoneError) and not member
 
     # ---- the course of a run --------------------------------------------------------------------------------------
 

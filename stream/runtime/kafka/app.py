@@ -14,6 +14,7 @@ import tempfile
 import threading
 import uuid
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 import faust
@@ -25,6 +26,7 @@ from stream.runtime.kafka import topics
 from stream.runtime.kafka.clients import Clients
 from stream.runtime.kafka.consumer import Transport
 from stream.runtime.kafka.engine import Engine
+from stream.runtime.kafka.watchdog import NoAnswerError, Watchdog
 from stream.runtime.stages import Secrets, make_stage, need_key, secrets_from, stages_of
 
 log = logging.getLogger("tidegate.kafka")
@@ -176,6 +178,7 @@ def _run(
     )
     app.worker.spinner = None
     app.task(lambda: _ticking(app, engine))
+    app.task(lambda: _watching(app, engine))
     app.task(engine.broadcast)
     if until_caught_up:
         app.task(lambda: _until_caught_up(app, engine))
@@ -191,7 +194,8 @@ def _run(
 def _exit_code(fault: BaseException | None, code: int) -> int:
     if fault is None:
         return EXIT_ENGINE if code else 0
-    log.error("stopped: %s", fault)
+    if not isinstance(fault, NoAnswerError):  # that was said at once
+        log.error("stopped: %s", fault)
     return EXIT_FAULT if isinstance(fault, TidegateError) and not isinstance(fault, BugError) else EXIT_ENGINE
 
 
@@ -199,6 +203,20 @@ async def _ticking(app: App, engine: Engine) -> None:
     while not app.should_stop:
         await app.sleep(TICK_S)
         await engine.tick()
+
+
+async def _watching(app: App, engine: Engine) -> None:
+    """Of its own, as a tick may wait for a client that hangs."""
+    broker = ", ".join(engine.clients.bootstrap)
+    dog = Watchdog(app.conf.broker_session_timeout, app.conf.broker_rebalance_timeout, broker, monotonic())
+    while not app.should_stop:
+        await app.sleep(TICK_S)
+        said = dog.look(monotonic(), *app.consumer._thread.heard())
+        engine.silent_s = dog.silent_s
+        if said is not None:
+            log.error("stopped: %s", said)  # closing may hang until the deadline, which says nothing
+            engine.fail(NoAnswerError(said))
+            return
 
 
 async def _until_caught_up(app: App, engine: Engine) -> None:

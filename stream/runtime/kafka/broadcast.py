@@ -47,8 +47,11 @@ class Broadcast:
                 self._consumer = self._clients.consumer()
                 await self._consumer.start()
                 self._consumer.assign(self._tps)
+            readers = self._readers()
+            if not readers:  # they were fenced meanwhile
+                return
             for tp in self._tps:
-                self._consumer.seek(tp, min(c.shard.positions[SNAPSHOTS, tp.partition] for c in self._readers()))
+                self._consumer.seek(tp, min(c.shard.positions[SNAPSHOTS, tp.partition] for c in readers))
             ends = await self._consumer.end_offsets(self._tps)
             deadline = time.monotonic() + CATCH_UP_S
             while time.monotonic() < deadline:

@@ -35,6 +35,8 @@ class Carried:
         self.writer = writer
         self.void = False
         self._lock = asyncio.Lock()
+        self._writing: set[asyncio.Task[bool]] = set()
+        self._fault: BaseException | None = None
         self.alignment = Alignment(config.engine.slack)
         self.held: tuple[str, ...] = ()
         self.batch_s = Histogram()
@@ -74,12 +76,35 @@ class Carried:
         """Write what happened since the last checkpoint, and the whole state if it is due or asked for; whether there
         was anything to write.
 
-        Raises what the writer raises; the shard is then void. Whoever waits may be cancelled; the writing goes on.
+        Raises what the writer raises; the shard is then void, and whoever asks again hears the same. Whoever waits may
+        be cancelled; the writing goes on until `stop`.
         """
-        return await asyncio.shield(asyncio.ensure_future(self._checkpoint(whole)))
+        writing = asyncio.ensure_future(self._checkpoint(whole))
+        self._writing.add(writing)
+        writing.add_done_callback(self._written)
+        await asyncio.wait([writing])
+        return False if writing.cancelled() else writing.result()
+
+    def _written(self, writing: asyncio.Task[bool]) -> None:
+        """If nobody waits any more, `_fault` has what it ended with."""
+        self._writing.discard(writing)
+        if not writing.cancelled():
+            writing.exception()
+
+    async def stop(self) -> None:
+        """Give the shard up: a checkpoint that is being written is broken off, for its producer goes, and the next
+        owner reads whether it counts."""
+        self.void = True
+        broken_off = list(self._writing)
+        for writing in broken_off:
+            writing.cancel()
+        await asyncio.gather(*broken_off, return_exceptions=True)
+        await self.writer.stop()
 
     async def _checkpoint(self, whole: bool) -> bool:
         async with self._lock:
+            if self._fault is not None:
+                raise self._fault
             if self.void:
                 return False
             start = perf_counter()
@@ -90,9 +115,13 @@ class Carried:
             if point.whole is not None:
                 self._state_cost_s = perf_counter() - start
                 self._state_at = monotonic()
-                self.state_bytes = len(point.whole.state)
+                self.state_bytes = point.whole.manifest.size
             self.void = True  # until it is written: what the shard has handed over exists nowhere else
-            await self.writer.write(point.writes(self.shard.partition))
+            try:
+                await self.writer.write(point.writes(self.shard.partition))
+            except Exception as error:
+                self._fault = error
+                raise
             self.void = False
             return True
 

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
+from stream import limits
 from stream.config import Kafka
-from stream.errors import ConfigError
+from stream.errors import ConfigError, StateError
 from stream.runtime.environment import is_loopback, secret
+from stream.runtime.kafka import unpacking
 from stream.runtime.kafka.knock import knock
 
 RECORD_BYTES_MAX: Final = 16_777_216
@@ -38,6 +41,48 @@ TRANSACTION_S: Final = 60.0
 
 
 CREDENTIALS: Final = ("TIDEGATE_SASL_USERNAME", "TIDEGATE_SASL_PASSWORD")
+
+
+class GoneError(StateError):
+    """What is to be read next is not on the broker any more."""
+
+    def __init__(self, message: str, records: int) -> None:
+        self.records = records
+        """That were deleted before they were read."""
+        super().__init__(message)
+
+
+async def gone(consumer: AIOKafkaConsumer, error: OffsetOutOfRangeError) -> GoneError:
+    """In words, from what aiokafka tells: partition and position."""
+    tp, position = next(iter(error.args[0].items()))
+    first = (await consumer.beginning_offsets([tp]))[tp]
+    where = f"{tp.topic}-{tp.partition}"
+    if position < first:
+        return GoneError(
+            f"{where}: {first - position} records were deleted before they were read: the next to read is at offset "
+            f"{position}, the first that is left at {first}. Raise the topic's retention (retention.ms, "
+            "retention.bytes) above the longest time that workers may be down or behind; LIMITS.md says how to go on "
+            "without them",
+            first - position,
+        )
+    end = (await consumer.end_offsets([tp]))[tp]
+    return GoneError(
+        f"{where}: the next to read is at offset {position}, but the topic ends at {end}: it was made anew, or the "
+        "broker has lost records; LIMITS.md says how to go on",
+        0,
+    )
+
+
+class StrictConsumer(AIOKafkaConsumer):
+    """aiokafka's consumer; where it is behind what the broker keeps, it says so and does not go on elsewhere."""
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> dict[TopicPartition, list[Any]]:
+        try:
+            return await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
+        except OffsetOutOfRangeError as error:
+            raise await gone(self, error) from error
 
 
 class Clients:
@@ -98,15 +143,17 @@ class Clients:
         return KafkaConsumer(bootstrap_servers=self.bootstrap, **common, **self.security(), **settings)
 
     def consumer(self, **settings: Any) -> AIOKafkaConsumer:
-        """aiokafka's consumer: reads what is committed, commits nothing by itself."""
+        """aiokafka's consumer: reads what is committed, commits nothing by itself, jumps nowhere by itself."""
         common = {
             "isolation_level": "read_committed",
             "enable_auto_commit": False,
-            "auto_offset_reset": "earliest",
+            "auto_offset_reset": "none",
+            "max_poll_records": limits.TAKE_RECORDS_MAX,
             "max_partition_fetch_bytes": FETCH_BYTES,
             "fetch_max_wait_ms": FETCH_WAIT_MS,
         }
-        return AIOKafkaConsumer(bootstrap_servers=self.bootstrap, **{**common, **settings}, **self.security())
+        unpacking.install()
+        return StrictConsumer(bootstrap_servers=self.bootstrap, **{**common, **settings}, **self.security())
 
     def transactional(self, transactional_id: str) -> AIOKafkaProducer:
         """aiokafka's producer for the checkpoints of one shard; starting it fences whoever had the id before."""

@@ -16,13 +16,21 @@ from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from stream.runtime.kafka.clients import Clients
+from stream import limits
+from stream.errors import TidegateError
+from stream.runtime.kafka.clients import Clients, gone
 
 log = logging.getLogger("tidegate.kafka")
 
@@ -58,9 +66,45 @@ class Owner(Protocol):
     async def due_checkpoint(self) -> bool:
         """Write what is pending, if it is time."""
 
+    def fail(self, error: BaseException) -> None:
+        """Processing must not go on."""
+
 
 class BatchThread(driver.AIOKafkaConsumerThread):
     """The thread in which aiokafka's consumer and its heartbeats live."""
+
+    _heartbeat_at: float | None = None
+    _fetched_at: float | None = None
+    _stamp = 0
+
+    async def on_start(self) -> None:
+        """Note when a heartbeat is answered, which aiokafka keeps to itself."""
+        await super().on_start()
+        coordinator = self._ensure_consumer()._coordinator
+        ask = coordinator._do_heartbeat
+
+        async def beat() -> bool:
+            answered: bool = await ask()
+            if answered:
+                self._heartbeat_at = monotonic()
+            return answered
+
+        coordinator._do_heartbeat = beat
+
+    def heard(self) -> tuple[float | None, float | None]:
+        """When the broker was last seen to have answered a fetch, and when a heartbeat, by the monotonic clock."""
+        stamp = sum(state.timestamp or 0 for state in self._states().values())
+        if stamp != self._stamp:  # by the wall clock, so only that it has changed says anything
+            self._stamp, self._fetched_at = stamp, monotonic()
+        return self._fetched_at, self._heartbeat_at
+
+    def _states(self) -> dict[Any, Any]:
+        if self._consumer is None:
+            return {}
+        subscription = self._consumer._subscription.subscription
+        if subscription is None or subscription.assignment is None:
+            return {}
+        return dict(subscription.assignment._tp_state)
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         """Our own settings: reads committed records only, and fetches that do not wait long for silent partitions
@@ -100,7 +144,10 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             while True:
                 if fetcher._subscriptions.reassignment_in_progress:
                     await fetcher._subscriptions.wait_for_assignment()
-                taken = self._take(fetcher, active, max_records)
+                try:
+                    taken = self._take(fetcher, active)
+                except OffsetOutOfRangeError as error:
+                    raise await gone(consumer, error) from error
                 left = deadline - monotonic()
                 if taken or left <= 0:
                     return taken
@@ -111,9 +158,13 @@ class BatchThread(driver.AIOKafkaConsumerThread):
                     return {}
                 waiter.result()
 
-    def _take(self, fetcher: Any, active: set[TP], max_records: int | None) -> dict[TP, Fetched]:
+    def _take(self, fetcher: Any, active: set[TP]) -> dict[TP, Fetched]:
+        """What of the fetched fits into one taking; the rest of it is taken next, before anything that comes later."""
         taken: dict[TP, Fetched] = {}
+        records_left, bytes_left = limits.TAKE_RECORDS_MAX, limits.FETCH_UNPACKED_BYTES_MAX
         for tp in list(fetcher._records):
+            if records_left <= 0 or bytes_left <= 0:
+                break
             if not fetcher._subscriptions.is_assigned(tp):
                 del fetcher._records[tp]
                 continue
@@ -126,14 +177,18 @@ class BatchThread(driver.AIOKafkaConsumerThread):
                     del fetcher._records[tp]
                     continue
                 start = state.position
-                records = result.getall(max_records)
+                records = result.getall(records_left)
                 end = state.position
+                records_left -= len(records)
+                bytes_left -= sum([r.serialized_value_size for r in records])
                 if not result.has_more():
                     del fetcher._records[tp]
                     fetcher._notify(fetcher._wait_consume_future)
                 if records or end != start:
                     at_end = state.lso is not None and end >= state.lso
                     taken[TP(*tp)] = Fetched(start, end, self.app.consumer_generation_id, at_end, records)
+            elif isinstance(result._error, NoOffsetForPartitionError):
+                continue  # nobody has said yet where to read; the seek that does removes this
             elif not taken:
                 del fetcher._records[tp]
                 fetcher._notify(fetcher._wait_consume_future)
@@ -168,11 +223,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
 
     def ends_seen(self) -> dict[TP, int]:
         """End of every assigned partition as the last fetch told it; costs nothing."""
-        subscription = self._ensure_consumer()._subscription.subscription
-        if subscription is None or subscription.assignment is None:
-            return {}
-        states = dict(subscription.assignment._tp_state)
-        return {TP(*tp): state.lso for tp, state in states.items() if state.lso is not None}
+        return {TP(*tp): state.lso for tp, state in self._states().items() if state.lso is not None}
 
     @property
     def coordination_ended(self) -> bool:
@@ -193,7 +244,11 @@ class BatchConsumer(driver.Consumer):
 
         Records are never dropped in silence: what is not taken will be fetched again, because the position decides.
         """
-        records, _ = await self._wait_next_records(timeout)
+        try:
+            records, _ = await self._wait_next_records(timeout)
+        except TidegateError as error:  # what comes next cannot be had: to go on elsewhere would lose it in silence
+            self.app.owner.fail(error)
+            return
         if not records or self.should_stop:
             return
         if not self.flow_active:

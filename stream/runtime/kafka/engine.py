@@ -29,7 +29,7 @@ from stream.runtime.journal import Entry, Source
 from stream.runtime.kafka import restore
 from stream.runtime.kafka.broadcast import Broadcast
 from stream.runtime.kafka.carried import Carried
-from stream.runtime.kafka.clients import Clients
+from stream.runtime.kafka.clients import Clients, GoneError
 from stream.runtime.kafka.consumer import FetchedMessage
 from stream.runtime.kafka.writer import CommitUnknownError, FencedError, Writer
 from stream.runtime.metrics import Figures
@@ -68,6 +68,8 @@ class Engine:
         self.carried: dict[tuple[str, int], Carried] = {}
         self.fault: BaseException | None = None
         self.rebalances = 0
+        self.silent_s = 0.0
+        """Since the broker was heard last, as the watchdog counts."""
         self.active = False
         self._secrets = secrets
         self._figures = figures
@@ -75,7 +77,7 @@ class Engine:
         self._broadcast = Broadcast(
             config, clients, lambda: [c for c in self.carried.values() if c.shard.stage == "score"]
         )
-        self._epoch = 0
+        self._epoch = 0  # of what makes a restore under way void
         self._generation = -1
         self._fenced_at: float | None = None
         self._advised_at = 0.0
@@ -164,7 +166,7 @@ class Engine:
             self._fenced_at = monotonic()
             if self.carried.get(key) is carried:
                 del self.carried[key]
-            await carried.writer.stop()
+            await carried.stop()
         except (KafkaError, CommitUnknownError) as error:
             log.error("%s: checkpoint failed: %r", carried.shard.name, error)
             self.fail(error)
@@ -196,22 +198,29 @@ class Engine:
             await self._release([key for key in self.carried if key[1] not in whole])
             missing = sorted(ours - whole)
             found = await asyncio.gather(*(self._bring_back(p) for p in missing))
-            if epoch != self._epoch or generation != self.app.consumer_generation_id:
-                log.info("rebalanced again while restoring")
-                await asyncio.gather(*(c.writer.stop() for carried in found for c in carried))
+            if self._overtaken(epoch, generation):
+                await asyncio.gather(*(c.stop() for carried in found for c in carried))
                 return
             self.carried |= {(c.shard.stage, c.shard.partition): c for carried in found for c in carried}
-            await self._ready(sorted(ours), perf_counter() - start)
+            await self._broadcast.rewind()
+            sources = {source for one in self.carried.values() for source in one.shard.positions}
+            ends = (await restore.bounds(self.config, self.clients, sources))[1]
+            if self._overtaken(epoch, generation):
+                return  # what is here now belongs to the restore that came after
+            self._ready(sorted(ours), ends, perf_counter() - start)
         except Exception as error:  # Faust would only log it, and wait for ever
             if not isinstance(error, (TidegateError, KafkaError)):
                 log.exception("restore failed")
             self.fail(error)
 
-    async def _ready(self, ours: list[int], seconds: float) -> None:
-        await self._broadcast.rewind()
-        _, ends = await restore.bounds(
-            self.config, self.clients, {s for c in self.carried.values() for s in c.shard.positions}
-        )
+    def _overtaken(self, epoch: int, generation: int) -> bool:
+        """Whether a restore that has waited must not go on: the group meets or has met again, or the worker ends."""
+        overtaken = epoch != self._epoch or generation != self.app.consumer_generation_id
+        if overtaken:
+            log.info("rebalanced again, or ended, while restoring")
+        return overtaken
+
+    def _ready(self, ours: list[int], ends: Mapping[Source, int], seconds: float) -> None:
         self.active = True
         self.rebalances += 1
         self._fenced_at = None
@@ -266,7 +275,7 @@ class Engine:
 
     async def _release(self, keys: list[tuple[str, int]]) -> None:
         gone = [self.carried.pop(key) for key in keys]
-        await asyncio.gather(*(carried.writer.stop() for carried in gone))
+        await asyncio.gather(*(carried.stop() for carried in gone))
 
     # ---- the worker's life ----------------------------------------------------------------------------------------
 
@@ -323,25 +332,33 @@ class Engine:
                     reseeks[stage, tp.partition] += n
         shards = [c.figures(ends, reseeks[key]) for key, c in self.carried.items()]
         count = Counter(stage for stage, _ in self.carried)
-        self._figures.publish(shards, {"ready": self.active, "shards": count, "rebalances": self.rebalances})
+        worker = {"ready": self.active, "shards": count, "rebalances": self.rebalances, "silent_s": self.silent_s}
+        worker["deleted_unread"] = self.fault.records if isinstance(self.fault, GoneError) else 0
+        self._figures.publish(shards, worker)
 
-    def broadcast(self) -> Any:
+    async def broadcast(self) -> None:
         """The task that feeds snapshots to score."""
-        return self._broadcast.run()
+        try:
+            await self._broadcast.run()
+        except TidegateError as error:
+            self.fail(error)
 
     def fail(self, error: BaseException) -> None:
         """Processing must not go on: nothing more is taken or written, and the worker ends."""
         self.active = False
+        self._epoch += 1
         self._void += self.carried.values()
         self.carried.clear()
         if self.fault is None:
             self.fault = error
+            self.publish({})
             self.app.give_up()
 
     async def close(self) -> None:
         """The last checkpoint, with whole states, so that the next owner has nothing to replay."""
         self.active = False
+        self._epoch += 1
         await self.checkpoint(whole=True)
         await self._release(list(self.carried))
-        await asyncio.gather(*(carried.writer.stop() for carried in self._void))
+        await asyncio.gather(*(carried.stop() for carried in self._void))
         await self._broadcast.stop()

@@ -18,7 +18,7 @@ from stream.config import Topics
 from stream.joining.partition import partition_of
 from stream.runtime.kafka.clients import Clients
 from stream.runtime.metrics import Histogram
-from stream.runtime.shard import Encoded
+from stream.runtime.shard import Write
 
 log = logging.getLogger("tidegate.kafka")
 
@@ -60,7 +60,7 @@ class Writer:
             except KafkaError as error:
                 log.info("%s: stopping the producer: %r", self._id, error)
 
-    async def write(self, writes: list[Encoded]) -> None:
+    async def write(self, writes: list[Write]) -> None:
         """Write all or nothing. Raises FencedError, or KafkaError when it could not be written."""
         start = perf_counter()
         for attempt in range(1, TRIES + 1):
@@ -78,9 +78,9 @@ class Writer:
                 await asyncio.sleep(PAUSE_S * attempt)
         self.results["committed"] += 1
         self.seconds.observe(perf_counter() - start)
-        self.bytes = sum(len(write.value) for write in writes)
+        self.bytes = sum(len(write.value or b"") for write in writes)
 
-    async def _transaction(self, writes: list[Encoded]) -> None:
+    async def _transaction(self, writes: list[Write]) -> None:
         """One transaction. What fails before the commit is aborted and may be tried again; an error of the commit
         itself is not caught here: whether it counts is then for the successor to read."""
         producer = self._producer
@@ -105,15 +105,15 @@ class Writer:
         except KafkaError as error:
             raise CommitUnknownError(f"{self._id}: {error!r}") from error
 
-    def _grouped(self, writes: Iterable[Encoded]) -> dict[tuple[str, int], list[Encoded]]:
+    def _grouped(self, writes: Iterable[Write]) -> dict[tuple[str, int], list[Write]]:
         """By topic and partition, in order within each."""
-        groups: dict[tuple[str, int], list[Encoded]] = {}
+        groups: dict[tuple[str, int], list[Write]] = {}
         for write in writes:
             partition = self._partition(write.key) if write.partition is None else write.partition
             groups.setdefault((self._topics.name(write.topic), partition), []).append(write)
         return groups
 
-    def _batches(self, records: list[Encoded]) -> Iterable[Any]:
+    def _batches(self, records: list[Write]) -> Iterable[Any]:
         """Whole record batches: a third of the cost of sending record by record."""
         batch = self._producer.create_batch()
         for record in records:
