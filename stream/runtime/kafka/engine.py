@@ -163,9 +163,9 @@ class Engine:
             return await carried.checkpoint(whole)
         except FencedError:
             log.warning("%s: fenced, somebody else owns it now", carried.shard.name)
-            self._fenced_at = monotonic()
             if self.carried.get(key) is carried:
                 del self.carried[key]
+                self._fenced_at = monotonic()
             await carried.stop()
         except (KafkaError, CommitUnknownError) as error:
             log.error("%s: checkpoint failed: %r", carried.shard.name, error)
@@ -188,6 +188,7 @@ class Engine:
     async def restore(self, *_: Any, **__: Any) -> None:
         """Faust has the new assignment and waits for us before it seeks and lets records flow."""
         epoch, generation = self._epoch, self.app.consumer_generation_id
+        self._fenced_at = None  # who is fenced from here on is missed until the group meets again
         start = perf_counter()
         try:
             ours = self._partitions()
@@ -223,7 +224,6 @@ class Engine:
     def _ready(self, ours: list[int], ends: Mapping[Source, int], seconds: float) -> None:
         self.active = True
         self.rebalances += 1
-        self._fenced_at = None
         for carried in self.carried.values():
             silent = [
                 (s, at) for s, at in carried.shard.positions.items() if at >= ends[s] and s not in carried.shard.at_end
