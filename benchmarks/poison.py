@@ -1,9 +1,10 @@
 """What bad input costs: every kind of poison at 1 in 1,000 of both logs beside clean ones, and nothing but poison.
 
 `python -m benchmarks.poison [--quick] [--out FILE]`. Two forms: the join alone, as a worker runs it (it checks
-partitions too), and the whole engine in one process. CPU time; every kind right before or after a clean run, in an order
-drawn anew in each round, medians of the ratios. `clean` against itself shows what chance does to such a figure. Poison comes on top of the good records, so its
-bytes are part of its price. Every dead letter is looked at: topic, partition, offset, reason.
+partitions too), and the whole engine in one process. CPU time; every kind right before or after a clean run, in an
+order drawn anew in each round, medians of the ratios. `clean` against itself shows what chance does to such a figure.
+Poison comes on top of the good records, so its bytes are part of its price. Every dead letter is looked at: topic,
+partition, offset, reason.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ from tests.chaos.figures import line
 from tests.chaos.outcome import document, outcome
 from tests.chaos.plan import Counts, plan
 from tests.chaos.run import Chaos
-from tests.chaos.workload import MODELS, Source
+from tests.chaos.source import Source
+from tests.chaos.workload import MODELS
 from tests.kafka_support import Cluster
 
 
@@ -83,7 +84,7 @@ def _run(seed: int, counts: Counts, size: dict[str, int], options: argparse.Name
         raise BrokerError("KAFKA_BOOTSTRAP_SERVERS names a broker that is not ours to kill; give --brokers 0")
     with Running(found) as bootstrap:
         cluster = Cluster(bootstrap, directory.resolve(), MODELS, f"chaos{seed}-{int(time.time())}", size["partitions"])
-        source = Source(cluster.config, cluster.clients, seed, options.rate)
+        source = Source(cluster.path, directory / "source.log", seed, options.rate)
         chaos = Chaos(cluster, found, source, size["workers"], say)
         try:
             chaos.run(plan(seed, counts, options.between))

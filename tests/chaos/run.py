@@ -17,7 +17,7 @@ from stream.runtime.kafka.broker import Broker
 from tests.chaos import records
 from tests.chaos.figures import Happened
 from tests.chaos.plan import Fault
-from tests.chaos.workload import Source
+from tests.chaos.source import Source
 from tests.kafka_support import Cluster, Worker, wait
 
 DEADLINE_S: Final = 240.0
@@ -52,6 +52,7 @@ class Chaos:
         self.happened: list[Happened] = []
         self.gave_up: list[str] = []
         self.findings: list[str] = []
+        self._sending = False
         self._every = list(range(cluster.config.topics.partitions))
         self._do: Mapping[str, Callable[[Fault], None]] = {
             "kill": self._kill,
@@ -78,6 +79,7 @@ class Chaos:
         """Until every worker has a share and work is under way."""
         self._settle("at the start")
         self.source.start()
+        self._sending = True
         self._moved(self._every, self._ends(), "at the start")
 
     def fault(self, fault: Fault) -> None:
@@ -88,11 +90,12 @@ class Chaos:
         self._do[fault.kind](fault)
         self._settle(fault.kind)
         for done in self.happened[before:]:
-            self.say(f"{done.kind} of {done.partitions} at {self.source.events:,} events")
+            self.say(f"{done.kind} of {done.partitions}, {self.source.events:,} events so far")
 
     def finish(self) -> None:
         """No more events; wait until everything is read; end the workers in order."""
         self.source.finish()
+        self._sending = False
         self.say(f"{self.source.events:,} events are sent; reading to the end")
         roles = tuple(role for role in TOPICS if role != JOURNAL)
         last, since = dict[records.Log, int](), 0.0
@@ -241,8 +244,8 @@ class Chaos:
 
     def _supervise(self) -> bool:
         """A new worker for one that has ended by itself, as whoever runs containers does. Never the end of a wait."""
-        if self.source.error is not None:
-            raise self.source.error
+        if self._sending:
+            self.source.check()
         for i, worker in enumerate(self.workers):
             code = worker.process.poll()
             if code is None:

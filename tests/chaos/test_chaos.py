@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import gc
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -21,7 +19,8 @@ from tests.chaos.outcome import Outcome, document, outcome
 from tests.chaos.plan import Counts, plan
 from tests.chaos.records import Records
 from tests.chaos.run import Chaos
-from tests.chaos.workload import MODELS, Source, Stream
+from tests.chaos.source import Source
+from tests.chaos.workload import MODELS, Stream
 from tests.kafka_support import Cluster
 
 SEED = 1
@@ -45,13 +44,10 @@ def ended(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     counts = SHORT._replace(brokers=0) if isinstance(broker, GivenBroker) else SHORT
     name = f"chaos-{int(time.time())}"
     cluster = Cluster(broker.bootstrap, tmp_path_factory.mktemp("chaos"), MODELS, name, partitions=4)
-    source = Source(cluster.config, cluster.clients, SEED, RATE)
+    source = Source(cluster.path, cluster.directory / "source.log", SEED, RATE)
     chaos = Chaos(cluster, broker, source, workers=2, say=print)
     try:
-        with warnings.catch_warnings():  # kafka-python leaves the sockets of refused connections to the collector
-            warnings.simplefilter("ignore", ResourceWarning)
-            chaos.run(plan(SEED, counts, BETWEEN_S))
-            gc.collect()
+        chaos.run(plan(SEED, counts, BETWEEN_S))
         yield Ended(chaos, outcome(chaos))
     finally:
         source.give_up()

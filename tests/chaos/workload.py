@@ -1,7 +1,7 @@
 """What is sent to the engine under chaos: requests, predictions from elsewhere, late and unordered labels, orders.
 
-Owns the events and their order, all drawn from one seed, and the sending at a steady rate, whether anybody takes them
-or not. Refuses to know workers and faults.
+Owns the events and their order, all drawn from one seed. Refuses to know who sends them (`tests.chaos.source`), workers
+and faults.
 """
 
 from __future__ import annotations
@@ -9,17 +9,13 @@ from __future__ import annotations
 import heapq
 import math
 import random
-import threading
-from collections import Counter
 from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
-from stream.config import Config
 from stream.contract import COMMANDS, LABELS, PREDICTIONS, REQUESTS
 from stream.events import Command, Feature, Label, Prediction, Request, Tag
-from stream.runtime.kafka.clients import Clients
-from stream.runtime.kafka.produce import Event, Producer
+from stream.runtime.kafka.produce import Event
 
 ASKED: Final = "asked"
 TOLD: Final = "told"
@@ -72,7 +68,6 @@ ORDER_EVERY: Final = 900
 """Broken data stops learning until a person resumes it, and the next alert stops it again: so it stops and goes on."""
 
 PLACES: Final = ("north", "east", "south", "west")
-BLOCK_S: Final = 0.1
 
 
 class Stream:
@@ -170,49 +165,3 @@ class Stream:
         label = Label(prediction_id=key, event_time=known, label=value, model=named, retracted=retracted)
         late = self.chance.uniform(-20.0, 60.0)
         heapq.heappush(self._labels, (self.number + int((delay + late) / STEP_S), next(self._drawn), key, label))
-
-
-class Source(threading.Thread):
-    """Sends a stream at a steady rate until `finish`; then the labels that are left, and heartbeats beyond all."""
-
-    def __init__(self, config: Config, clients: Clients, seed: int, rate: float) -> None:
-        super().__init__(daemon=True)
-        self._config = config
-        self._clients = clients
-        self._steps = max(1, round(rate * BLOCK_S))
-        self._stream = Stream(seed)
-        self._done = threading.Event()
-        self.sent: Counter[str] = Counter()
-        self.error: Exception | None = None
-
-    @property
-    def events(self) -> int:
-        return self._stream.number
-
-    def run(self) -> None:
-        try:
-            with Producer(self._config, self._clients) as producer:
-                while not self._done.wait(BLOCK_S):
-                    for _ in range(self._steps):
-                        self._send(producer, self._stream.step())
-                self._send(producer, self._stream.rest())
-                for role in (REQUESTS, LABELS):
-                    producer.heartbeat(role, self._stream.at + END_S)
-        except Exception as error:  # told by `finish`, in the thread that can do something about it
-            self.error = error
-
-    def give_up(self) -> None:
-        """Send no more, whatever is left, and do not wait for it."""
-        self._done.set()
-
-    def finish(self) -> None:
-        """End in order. Raises what the sending failed with."""
-        self._done.set()
-        self.join()
-        if self.error is not None:
-            raise self.error
-
-    def _send(self, producer: Producer, events: Iterator[Event]) -> None:
-        for role, key, event, timestamp_s in events:
-            producer.send(role, key, event, timestamp_s)
-            self.sent[role] += 1
