@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 FROUROS := build/frouros
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint types setup soak-simulation bench-throughput bench-detection bench-learning bench-poison chaos chaos-full lock release clean need-kafka
+.PHONY: help demo demo-kafka test lint types setup soak-simulation bench-throughput bench-detection bench-learning bench-poison chaos chaos-full chaos-short lock release clean need-kafka
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench-poison: setup ## what each kind of bad input costs at 1 in 1,000, and all 
 
 chaos: setup need-kafka ## 20 kills, 5 zombies, 3 broker kills on a real Apache Kafka, compared with the embedded run; about 20 minutes
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.chaos --kills 20 --zombies 5 --brokers 3 $(CHAOS_ARGS)
+
+chaos-short: setup need-kafka ## one fault of each kind, and the judge judged by planted faults; two minutes
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos/short.py $(PYTEST_ARGS)
 
 chaos-full: setup need-kafka ## 100 kills, 30 zombies, 20 broker kills over three seeds; hours
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.chaos --kills 100 --zombies 30 --brokers 20 --stops 10 --joins 10 --seed 1 2 3 --workers 2 3 $(CHAOS_ARGS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -99,6 +100,7 @@ def _run(seed: int, counts: Counts, size: dict[str, int], options: argparse.Name
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that workers and broker are ended too
     try:
         sys.exit(main())
     except BrokerError as error:

@@ -161,21 +161,21 @@ def by_journal(config: Config, secrets: Secrets, records: Records, stage: str, p
 
 
 def unlike_a_journal(records: Records, shard: str) -> Iterator[str]:
-    """Checkpoints are numbered without a gap, each goes on where the one before ended, and the last stands at the end
-    of every input."""
+    """Checkpoints are numbered without a gap, each goes on where the one before ended, from the first record of every
+    input to the last."""
     committed = [each.record for each in records.journals[shard]]
     if [record.sequence for record in committed] != list(range(1, len(committed) + 1)):
         first, last = committed[0].sequence, committed[-1].sequence
         yield f"{shard}: checkpoints {first} to {last}, {len(committed)} of them (of each shard, {RING} are kept)"
-    at: dict[Log, int] = {}
+    at: defaultdict[Log, int] = defaultdict(int)
     for record in committed:
         for taken in record.batches:
             for name, partition, start, end, _ in taken.chunks:
-                if at.setdefault((name, partition), start) != start:
+                if at[name, partition] != start:
                     yield f"{shard}: {name}-{partition} goes on at {start} after {at[name, partition]}"
                 at[name, partition] = end
         for name, partition, position in record.positions:
-            if at.setdefault((name, partition), position) != position:
+            if at[name, partition] != position:
                 yield f"{shard}: checkpoint {record.sequence} says {name}-{partition}@{position}, its batches do not"
     for (name, partition), position in sorted(at.items()):
         log = records.logs[name, partition]

@@ -38,6 +38,9 @@ EXIT_ENGINE: Final = 70
 """A worker that cannot know whether its checkpoint was taken, or has no broker for long, ends with this and leaves the
 rest to its successor: that is how it is meant."""
 
+EXCUSES: Final = frozenset({"broker", "zombie"})
+"""Faults, this one or the one before, after which a worker may end so."""
+
 Say = Callable[[str], None]
 
 
@@ -53,6 +56,7 @@ class Chaos:
         self.gave_up: list[str] = []
         self.findings: list[str] = []
         self._sending = False
+        self._lately: tuple[str, ...] = ()
         self._every = list(range(cluster.config.topics.partitions))
         self._do: Mapping[str, Callable[[Fault], None]] = {
             "kill": self._kill,
@@ -87,6 +91,7 @@ class Chaos:
         until = time.monotonic() + fault.pause_s
         self._until(lambda: time.monotonic() >= until, "a pause")
         before = len(self.happened)
+        self._lately = (*self._lately[-1:], fault.kind)
         self._do[fault.kind](fault)
         self._settle(fault.kind)
         for done in self.happened[before:]:
@@ -179,7 +184,7 @@ class Chaos:
         self._resume(Happened("stop", at, dark, partitions))
 
     def _join(self, fault: Fault) -> None:
-        """One more worker; when it has had its share for a while, one of those before it leaves."""
+        """One more worker; when it has had its share (or nothing) for a while, one leaves."""
         at = time.time()
         self.workers.append(self.cluster.start())
         self._settle("one more worker")
@@ -187,7 +192,7 @@ class Chaos:
         self.happened.append(Happened("join", at, at, gained, resumed_s=round(time.time() - at, 3)))
         until = time.monotonic() + fault.length_s
         self._until(lambda: time.monotonic() >= until, "a pause")
-        leaver = self.workers[int(fault.whom * (len(self.workers) - 1))]
+        leaver = self._whom(fault)
         at, partitions = time.time(), leaver.partitions() or []
         self.workers.remove(leaver)
         self._end(leaver)
@@ -196,7 +201,9 @@ class Chaos:
     # -- doing and waiting ---------------------------------------------------------------------------------------------
 
     def _whom(self, fault: Fault) -> Worker:
-        return self.workers[int(fault.whom * len(self.workers))]
+        """A worker that has something to lose: with more workers than the assignor needs, some wait."""
+        busy = [worker for worker in self.workers if worker.partitions()]
+        return busy[int(fault.whom * len(busy))]
 
     def _strike(self, worker: Worker) -> Happened:
         """Kill -9, and a new one in its place."""
@@ -252,7 +259,7 @@ class Chaos:
                 continue
             worker.ended = True
             self.gave_up.append(f"{code}: {_last(worker)}")
-            if code != EXIT_ENGINE:
+            if code != EXIT_ENGINE or not EXCUSES.intersection(self._lately):
                 self.findings.append(f"a worker ended by itself with {code}: {_last(worker)}")
             self.workers[i] = self.cluster.start()
         return False
