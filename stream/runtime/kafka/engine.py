@@ -84,6 +84,7 @@ class Engine:
         self._busy = 0
         self._wrote_at = 0.0
         self._void: list[Carried] = []
+        self._fencing: set[asyncio.Future[list[None]]] = set()
         self._frozen = False
 
     @property
@@ -180,10 +181,17 @@ class Engine:
         self._epoch += 1
         self._generation = self.app.consumer_generation_id
         try:
-            await asyncio.wait_for(self.checkpoint(), 0.3 * self.app.conf.broker_rebalance_timeout)
+            await asyncio.wait_for(self._settle(), 0.3 * self.app.conf.broker_rebalance_timeout)
         except TimeoutError:
             log.warning("checkpoints were not written in time for the rebalance; the shards will be restored")
             await self._release(list(self.carried))
+
+    async def _settle(self) -> None:
+        """Let nothing be under way that could reach a log after the group has met: a checkpoint, or a restore that
+        fences owners, for those that come then may be others."""
+        await self.checkpoint()
+        if self._fencing:
+            await asyncio.wait(self._fencing)
 
     async def restore(self, *_: Any, **__: Any) -> None:
         """Faust has the new assignment and waits for us before it seeks and lets records flow."""
@@ -198,6 +206,8 @@ class Engine:
             whole = {p for p in ours if all((stage, p) in self.carried for stage in self.stages)}
             await self._release([key for key in self.carried if key[1] not in whole])
             missing = sorted(ours - whole)
+            if self._overtaken(epoch, generation):
+                return
             found = await asyncio.gather(*(self._bring_back(p) for p in missing))
             if self._overtaken(epoch, generation):
                 await asyncio.gather(*(c.stop() for carried in found for c in carried))
@@ -247,7 +257,10 @@ class Engine:
         start = perf_counter()
         writers = {s: Writer(self.clients, self.config.topics, f"{self.group}-{s}-{partition}") for s in self.stages}
         try:
-            await asyncio.gather(*(writer.start() for writer in writers.values()))
+            fencing = asyncio.gather(*(writer.start() for writer in writers.values()))
+            self._fencing.add(fencing)
+            fencing.add_done_callback(self._fencing.discard)
+            await fencing
             entries = await restore.read_journal(self.config, self.clients, partition)
             return [await self._bring_one_back(s, partition, w, entries, start) for s, w in writers.items()]
         except BaseException:
