@@ -11,6 +11,7 @@ from stream.runtime import journal
 from stream.runtime.journal import Entry
 from stream.runtime.shard import Shard, recovered
 from stream.stages.join import Join
+from tests.toy import journaled
 
 CONFIG = config.parse("models: {m: {task: binary, labels: {horizon: 300s, early: 60s}}}")
 T = 1_700_000_000.0
@@ -72,9 +73,7 @@ def run(crashes: set[int]) -> tuple[list[bytes], object]:
             assert point is not None
             for write in point.writes(0):
                 if write.topic == JOURNAL:
-                    entries = [entry for entry in entries if entry[0] != write.key]
-                    if write.value is not None:
-                        entries.append((write.key, write.value))
+                    entries = journaled(entries, write)
                 else:
                     outputs.append(write.value)
     last = owner.checkpoint(whole=True)

@@ -11,7 +11,7 @@ from stream.contract import DECISIONS, EXAMPLES, JOURNAL, Batch, Chunk, Output, 
 from stream.events import Decision
 from stream.runtime import journal
 from stream.runtime.journal import Entry
-from stream.runtime.shard import Checkpoint, Shard, recovered
+from stream.runtime.shard import Checkpoint, Shard, Write, recovered
 
 
 class ToyState(msgspec.Struct):
@@ -70,6 +70,13 @@ def chunk(log: list[Record], start: int, end: int, name: str = EXAMPLES) -> Chun
     return Chunk(name, 0, start, end, [r for r in log if start <= r.offset < end], end >= len(log))
 
 
+def journaled(entries: list[Entry], write: Write) -> list[Entry]:
+    """A journal after one more write: what is deleted is gone."""
+    if write.value is None:
+        return [entry for entry in entries if entry[0] != write.key]
+    return [*entries, (write.key, write.value)]
+
+
 class World:
     """Logs in memory: what was put in, and what committed checkpoints left behind."""
 
@@ -87,10 +94,7 @@ class World:
     def commit(self, checkpoint: Checkpoint | None) -> None:
         for write in checkpoint.writes(0) if checkpoint else []:
             if write.topic == JOURNAL:
-                if write.value is None:
-                    self.journal = [entry for entry in self.journal if entry[0] != write.key]
-                else:
-                    self.journal.append((write.key, write.value))
+                self.journal = journaled(self.journal, write)
             elif write.value is not None:
                 self.outputs.append((write.topic, write.key, write.value))
 

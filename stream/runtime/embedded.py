@@ -38,7 +38,7 @@ from stream.contract import (
 from stream.events import Command, Example, Heartbeat
 from stream.joining.partition import partition_of
 from stream.ledger import Ledger
-from stream.runtime import constraints, references
+from stream.runtime import collector, constraints, references
 from stream.runtime.feed import Item
 from stream.runtime.stages import learns
 from stream.stages.join import Join
@@ -248,10 +248,8 @@ def end_after(config: Config) -> float:
 @contextmanager
 def collector_off() -> Iterator[Callable[[int], None]]:
     """Python's cycle collector stays off inside; call what is yielded with the number of events done, now and then."""
-    was_on = gc.isenabled()
     gc.collect()
     gc.freeze()
-    gc.disable()
     last = 0
 
     def collect(events: int) -> None:
@@ -261,11 +259,10 @@ def collector_off() -> Iterator[Callable[[int], None]]:
             gc.collect()
 
     try:
-        yield collect
+        with collector.paused():
+            yield collect
     finally:
         gc.unfreeze()
-        if was_on:
-            gc.enable()
 
 
 def figures(embedded: Embedded) -> dict[str, Any]:

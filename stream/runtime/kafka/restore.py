@@ -7,10 +7,8 @@ reading; what the past means is `stream.runtime.journal` and `stream.runtime.sha
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from time import perf_counter
 from typing import Any, Final
 
@@ -19,7 +17,7 @@ from aiokafka import TopicPartition
 from stream.config import Config
 from stream.contract import JOURNAL, Record
 from stream.errors import StateError
-from stream.runtime import journal
+from stream.runtime import collector, journal
 from stream.runtime.journal import Entry, Recovery, Source
 from stream.runtime.kafka.clients import Clients
 from stream.runtime.shard import Shard
@@ -78,7 +76,7 @@ async def bring_back(
     """Restore a fresh shard; the number of records replayed. Raises StateError if its past cannot be had."""
     start = perf_counter()
     if recovery is not None:
-        with collector_off():
+        with collector.paused():  # a collector that runs takes half of the time
             shard.restore(recovery.whole, recovery.places)
     lost = [f"{n}-{p}@{shard.positions[n, p]}" for n, p in shard.positions if first[n, p] > shard.positions[n, p]]
     if lost:
@@ -98,17 +96,6 @@ async def bring_back(
     replayed = sum(shard.records.values()) - before
     log.info("%s: replayed %d records in %.2f s", shard.name, replayed, perf_counter() - start)
     return replayed
-
-
-@contextmanager
-def collector_off() -> Iterator[None]:
-    """Python's cycle collector looks at everything again and again while a million predictions are made: half of the
-    time of a restore."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 class Reader:
