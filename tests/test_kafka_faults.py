@@ -58,6 +58,22 @@ def test_a_worker_that_was_thought_dead_comes_back_and_doubles_nothing(cluster: 
 
 
 @pytest.mark.kafka
+def test_a_worker_for_which_no_partition_is_left_waits_and_takes_over(cluster: Cluster) -> None:
+    """F50: as one that stands by."""
+    first, second = cluster.start(), cluster.start()
+    cluster.wait("both have a share", lambda: [len(w.partitions() or []) for w in (first, second)] == [1, 1])
+    produce(cluster, 0)
+    spare = cluster.start()
+    cluster.wait("the spare one is ready", lambda: spare.partitions() == [])
+    first.kill()
+    produce(cluster, 1)
+    shares = lambda: [len(w.partitions() or []) for w in (second, spare)]  # noqa: E731
+    cluster.wait("the spare one has taken over", lambda: shares() == [1, 1])
+    exactly(cluster, 2)
+    assert [w.stop() for w in (second, spare)] == [0, 0], second.said + spare.said
+
+
+@pytest.mark.kafka
 def test_workers_go_on_after_the_broker_has_crashed(cluster: Cluster, broker: Broker) -> None:
     """F50."""
     if isinstance(broker, GivenBroker):

@@ -219,7 +219,10 @@ class Engine:
             if self._overtaken(epoch, generation):
                 return  # what is here now belongs to the restore that came after
             self._ready(sorted(ours), ends, perf_counter() - start)
-        except Exception as error:  # Faust would only log it, and wait for ever
+        except (Exception, asyncio.CancelledError) as error:  # Faust would only log it, and wait for ever
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise  # we are told to end; clients that are closed let out the cancelling of their own tasks, too
             if not isinstance(error, (TidegateError, KafkaError)):
                 log.exception("restore failed")
             self.fail(error)

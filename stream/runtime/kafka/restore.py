@@ -60,6 +60,8 @@ async def bounds(
 ) -> tuple[dict[Source, int], dict[Source, int]]:
     """The first offset and the end (last stable offset) of inputs."""
     by_tp = {TopicPartition(config.topics.name(name), partition): (name, partition) for name, partition in sources}
+    if not by_tp:  # a worker without a share; an aiokafka consumer that is closed unused ends its caller's task
+        return {}, {}
     consumer = clients.consumer()
     await consumer.start()
     try:
