@@ -18,6 +18,7 @@ from tests.chaos import records
 from tests.chaos.figures import Happened
 from tests.chaos.plan import Fault
 from tests.chaos.source import Source
+from tests.chaos.workload import EVENTS_MIN
 from tests.kafka_support import Cluster, Worker, wait
 
 DEADLINE_S: Final = 240.0
@@ -98,7 +99,8 @@ class Chaos:
             self.say(f"{done.kind} of {done.partitions}, {self.source.events:,} events so far")
 
     def finish(self) -> None:
-        """No more events; wait until everything is read; end the workers in order."""
+        """No more events, once there were enough; wait until everything is read; end the workers in order."""
+        self._until(lambda: self.source.events >= EVENTS_MIN, f"{EVENTS_MIN:,} events are sent")
         self.source.finish()
         self._sending = False
         self.say(f"{self.source.events:,} events are sent; reading to the end")

@@ -58,8 +58,11 @@ END_S: Final = 86_400.0
 PERIOD: Final = 2_000
 """Events after which the world changes: the rule that makes labels, then the inputs, then the rule again."""
 
-BROKEN: Final = range(1_200, 1_500)
-"""Of every second period, the events in which the data are broken."""
+BROKEN: Final = range(3_200, 3_500)
+"""Of two periods, the events in which the data are broken."""
+
+EVENTS_MIN: Final = 6_000
+"""By then all of it has happened once."""
 
 SHARE_ASKED: Final = 0.8
 STRANGER_EVERY: Final = 97
@@ -136,7 +139,7 @@ class Stream:
 
     def _inputs(self) -> tuple[float, float, str]:
         x, y = self.chance.gauss(2.0 if self._regime() == 2 else 0.0, 1.0), self.chance.gauss(0.0, 1.0)
-        if self.number > PERIOD and self.number % (2 * PERIOD) in BROKEN:
+        if self.number % (2 * PERIOD) in BROKEN:
             return x, 9_999.0 if self.chance.random() < 0.9 else y, "###"
         return x, y, self.chance.choice(("shop", "web"))
 
