@@ -6,6 +6,7 @@ Times are epoch seconds (UTC) once decoded; on the wire also RFC 3339. Unknown f
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
@@ -26,7 +27,27 @@ Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Role: TypeAlias = Literal["champion", "canary", "shadow"]
 
 
-class Request(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Lean(msgspec.Struct, omit_defaults=True):
+    """An event whose bytes leave out what has its default, whatever way that came.
+
+    msgspec leaves out what *is* the default; a text or a number that only equals it, as one that was read has, would be
+    written. A shard that was restored would put out other bytes than one that was not.
+    """
+
+    def __post_init__(self) -> None:
+        for name, default in _twins(type(self)):
+            value = getattr(self, name)
+            if value is not default and value == default:
+                setattr(self, name, default)
+
+
+@cache
+def _twins(kind: type[Lean]) -> tuple[tuple[str, Any], ...]:
+    """Fields whose default may have equals, with it; there is one None, one False and one of each small integer."""
+    return tuple((f.name, f.default) for f in msgspec.structs.fields(kind) if type(f.default) in (str, float))
+
+
+class Request(Lean, kw_only=True):
     """Features that ask for a prediction: the input of the score stage."""
 
     prediction_id: Id
@@ -36,9 +57,12 @@ class Request(msgspec.Struct, kw_only=True, omit_defaults=True):
     tags: dict[str, Tag] = {}
 
 
-class Prediction(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Prediction(Lean, kw_only=True, gc=False):
     """What a model said. `learner` names who said it among the model's champion and challengers; `model_updates` is
-    how many examples it had learned by then (F23)."""
+    how many examples it had learned by then (F23).
+
+    Python's cycle collector does not look at it: it is in no cycle, and a join may hold a million.
+    """
 
     prediction_id: Id
     model: Name
@@ -57,7 +81,7 @@ class Prediction(msgspec.Struct, kw_only=True, omit_defaults=True):
     model_updates: int | None = None
 
 
-class Label(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Label(Lean, kw_only=True):
     """What the world said. `event_time` is when the label became known. A later label of the same prediction and
     source corrects the earlier one; `retracted` takes it back."""
 
@@ -79,7 +103,7 @@ class Heartbeat(msgspec.Struct):
     heartbeat: Moment
 
 
-class Vote(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Vote(Lean, kw_only=True):
     """What a shadow said of the same event."""
 
     learner: Name
@@ -90,7 +114,7 @@ class Vote(msgspec.Struct, kw_only=True, omit_defaults=True):
     model_updates: int | None = None
 
 
-class Example(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Example(Lean, kw_only=True):
     """A prediction with its label. `completed` is the event time at which both were known; `revision` counts
     corrections, and `previous` is the label that this one replaces."""
 
@@ -108,7 +132,7 @@ class Example(msgspec.Struct, kw_only=True, omit_defaults=True):
     values: dict[str, float] = {}
 
 
-class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
+class DeadLetter(Lean, kw_only=True):
     """A record that could not be used: where it stood, why, and what it was."""
 
     topic: str
@@ -208,7 +232,7 @@ class RankedFeature(msgspec.Struct):
     statistics: dict[str, float] = {}
 
 
-class Alert(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Alert(Lean, kw_only=True):
     """One state of one alert; later events with the same `alert_id` replace earlier ones."""
 
     alert_id: str
@@ -242,7 +266,7 @@ class Alert(msgspec.Struct, kw_only=True, omit_defaults=True):
     schema_version: int = 1
 
 
-class Expectation(msgspec.Struct, omit_defaults=True):
+class Expectation(Lean):
     """A metric before its labels: `estimated` as if none had come, `combined` with those that have, each [value, low,
     high] with 95 % between; `disagreement`: labels against estimate in standard errors, beyond 3 it is wrong."""
 
@@ -251,7 +275,7 @@ class Expectation(msgspec.Struct, omit_defaults=True):
     disagreement: float | None = None
 
 
-class Calibration(msgspec.Struct, omit_defaults=True):
+class Calibration(Lean):
     """Whether scores mean what they say: expected calibration error without what chance gives, and with it; `bins` are
     [mean score, share that came true, rows]."""
 
@@ -260,7 +284,7 @@ class Calibration(msgspec.Struct, omit_defaults=True):
     bins: list[tuple[float, float, int]]
 
 
-class Window(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Window(Lean, kw_only=True):
     """A reporting window of one model, learner version and slice. Sent when it closes and again when its labels have
     matured; the later one replaces the earlier. `maturity` is the share of its predictions whose fate is known."""
 
@@ -292,7 +316,7 @@ class Window(msgspec.Struct, kw_only=True, omit_defaults=True):
     never came, where that is sure: `difference` in standard deviations, its interval `low` and `high`."""
 
 
-class Command(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Command(Lean, kw_only=True):
     """A person's order. `signature`: by the key that `key_id` names (`stream.commands`)."""
 
     command_id: Id
@@ -306,7 +330,7 @@ class Command(msgspec.Struct, kw_only=True, omit_defaults=True):
     signature: str | None = None
 
 
-class Decision(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Decision(Lean, kw_only=True):
     """What the engine changed, and why."""
 
     decision_id: str
@@ -320,7 +344,7 @@ class Decision(msgspec.Struct, kw_only=True, omit_defaults=True):
     causation_id: str | None = None
 
 
-class Traffic(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Traffic(Lean, kw_only=True):
     """Who answers from now on, in the topic of snapshots: `learners` are asked, and `routing` says which of them serves
     whom; without it the champion serves everybody."""
 
@@ -331,7 +355,7 @@ class Traffic(msgspec.Struct, kw_only=True, omit_defaults=True):
     routing: Routing | None = None
 
 
-class ModelSnapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
+class ModelSnapshot(Lean, kw_only=True):
     """A learner at one moment, in its signed envelope (learners.snapshots), with its lineage."""
 
     model: str

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stream import codec, limits
 from stream.errors import InputFault, StateError
-from stream.events import Column, Heartbeat, Label, Prediction
+from stream.events import Column, Example, Heartbeat, Label, Prediction
 
 NOW = 1_700_000_000.0
 GOOD = {"prediction_id": "p", "model": "m", "event_time": NOW, "features": {"x": 1.5}, "prediction": 1}
@@ -115,3 +115,19 @@ def test_bytes_of_another_kind_are_no_state() -> None:
 def test_equal_values_have_equal_canonical_bytes_and_parts_do_not_run_together() -> None:
     assert codec.canonical({"b": 1, "a": 2}) == codec.canonical({"a": 2, "b": 1})
     assert codec.digest(b"ab", b"c") != codec.digest(b"a", b"bc")
+
+
+def test_what_has_its_default_is_left_out_whatever_way_it_came() -> None:
+    """F50: else a restored shard would put out other bytes (simulation seed 18227)."""
+    bare = {"prediction_id": "a", "event_time": 1.0, "label": 1}
+    read = msgspec.json.decode(msgspec.json.encode(bare | {"label_source": "world"}), type=Label)
+    assert msgspec.json.encode(read) == msgspec.json.encode(Label(**bare)) == msgspec.json.encode(bare)
+    other = Label(**bare, label_source="".join(["wor", "d"]))
+    assert b'"label_source":"word"' in msgspec.json.encode(other)
+    weight = float("1")
+    example = Example(
+        prediction=Prediction(prediction_id="a", model="m", event_time=1.0, features={}, prediction=1),
+        label=1, label_time=1.0, completed=1.0, delay_s=0.0, weight=weight,
+    )  # fmt: skip
+    assert b"weight" not in msgspec.json.encode(example)
+    assert b"weight" in msgspec.json.encode(msgspec.structs.replace(example, weight=0.5))

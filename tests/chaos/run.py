@@ -56,6 +56,7 @@ class Chaos:
         self.happened: list[Happened] = []
         self.gave_up: list[str] = []
         self.findings: list[str] = []
+        self.spared: Worker | None = None  # is never killed or stopped
         self._sending = False
         self._lately: tuple[str, ...] = ()
         self._every = list(range(cluster.config.topics.partitions))
@@ -204,7 +205,8 @@ class Chaos:
 
     def _whom(self, fault: Fault) -> Worker:
         """A worker that has something to lose: with more workers than the assignor needs, some wait."""
-        busy = [worker for worker in self.workers if worker.partitions()]
+        mortal = [worker for worker in self.workers if worker is not self.spared]
+        busy = [worker for worker in mortal if worker.partitions()] or mortal
         return busy[int(fault.whom * len(busy))]
 
     def _strike(self, worker: Worker) -> Happened:
@@ -264,6 +266,8 @@ class Chaos:
             if code != EXIT_ENGINE or not EXCUSES.intersection(self._lately):
                 self.findings.append(f"a worker ended by itself with {code}: {_last(worker)}")
             self.workers[i] = self.cluster.start()
+            if worker is self.spared:
+                self.spared = self.workers[i]
         return False
 
     @staticmethod

@@ -106,7 +106,7 @@ class Carried:
                 return False
             start = perf_counter()
             due = monotonic() - self._state_at >= max(self._interval_s, self._state_cost_s / STATE_SHARE_MAX)
-            point = self.shard.checkpoint(self.shard.state_due or (self.shard.stale and (whole or due)))
+            point = self.shard.checkpoint(whole or self.shard.state_due or (self.shard.stale and due))
             if point is None:
                 return False
             if point.whole is not None:
