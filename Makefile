@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 FROUROS := build/frouros
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint types setup soak-simulation bench-throughput bench-detection bench-learning bench-poison chaos chaos-full chaos-short lock release clean need-kafka
+.PHONY: help demo demo-kafka test lint types setup soak-simulation bench-throughput bench-detection bench-learning bench-poison bench-recovery chaos chaos-full chaos-short soak lock release clean need-kafka
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ need-kafka:
 bench-poison: setup ## what each kind of bad input costs at 1 in 1,000, and all of it; build/poison.json (BENCH_ARGS=--quick)
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.poison --out build/poison.json $(BENCH_ARGS)
 
+bench-recovery: setup need-kafka ## a million pending predictions after kill -9 and SIGTERM, on Kafka; build/recovery.json (BENCH_ARGS=--quick)
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.recovery --out build/recovery.json $(BENCH_ARGS)
+
 chaos: setup need-kafka ## 20 kills, 5 zombies, 3 broker kills on a real Apache Kafka, compared with the embedded run; about 20 minutes
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.chaos --kills 20 --zombies 5 --brokers 3 $(CHAOS_ARGS)
 
@@ -72,6 +75,9 @@ chaos-short: setup need-kafka ## one fault of each kind, and the judge judged by
 
 chaos-full: setup need-kafka ## 100 kills, 30 zombies, 20 broker kills over three seeds; hours
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.chaos --kills 100 --zombies 30 --brokers 20 --stops 10 --joins 10 --seed 1 2 3 --workers 2 3 $(CHAOS_ARGS)
+
+soak: setup need-kafka ## an hour on a real Apache Kafka, a fault every minute; the memory of a worker that is spared; build/soak.json
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.chaos.soak $(SOAK_ARGS)
 
 lock: setup ## requirements-dev.txt anew from pyproject.toml
 	@$(PIP) install uv

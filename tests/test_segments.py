@@ -130,6 +130,68 @@ def test_only_what_has_changed_is_written_and_what_nobody_needs_is_deleted() -> 
     assert not [key for key in places if b"said-" in key or b"since-" in key], "all of it has expired, and is deleted"
 
 
+def two_states() -> dict[bytes, bytes]:
+    """The journal of a shard whose two whole states share the oldest segments."""
+    owner, places = shard(), dict[bytes, bytes]()
+    log = [said(f"p{i}", 10.0 + i / 100) for i in range(100)]
+    for start in (0, 50):
+        part = joins.chunk(PREDICTIONS, joins.records(log[start : start + 50], start))
+        assert owner.accept(Batch(0.0, (part._replace(start=start),))) is None
+        commit(places, owner.checkpoint(whole=True))
+    return places
+
+
+SHARED = "said-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [(b"spoiled", "is incomplete: of {what} 7 of {size} bytes are there"),
+     (None, "is incomplete: of {what} 0 of {size} bytes are there"),
+     (b"flipped", "is damaged: the checksum of {what} does not match")],
+)  # fmt: skip
+def test_damage_to_a_section_that_both_states_share_is_refused_with_what_where_and_what_to_do(
+    value: bytes | None, found: str
+) -> None:
+    """F50: there is no state to fall back to, and none may be made up."""
+    places = two_states()
+    at = f"join/0/state/{SHARED}/0/0"
+    good = places.pop(at.encode())
+    if value is not None:
+        places[at.encode()] = good[:-1] + bytes([good[-1] ^ 1]) if value == b"flipped" else value
+    with pytest.raises(StateError) as refused:
+        journal.recover("join/0", places.items())
+    why = found.format(what=f"section '{SHARED}' (entries {at} and on)", size=len(good))
+    assert str(refused.value) == (
+        f"join/0: whole state 2 {why}; join/0: whole state 1 {why}; nothing else is left to go on from: put this "
+        "partition of the journal topic back from a copy; or begin anew, as LIMITS.md says of records that were deleted"
+    )
+
+
+def test_damage_to_what_the_newest_state_has_for_itself_falls_back_to_the_one_before() -> None:
+    """F50: be it a section or the manifest; where neither manifest can be read, that is said."""
+    whole = two_states()
+    rest, manifests = b"join/0/state/rest/1/0", [b"join/0/state/0/manifest", b"join/0/state/1/manifest"]
+    for own in (rest, manifests[0]):
+        found = journal.recover("join/0", (whole | {own: b"spoiled"}).items())
+        assert found is not None and found.whole.manifest.sequence == 1 and len(found.journal) == 1
+        back = shard()
+        log = joins.records([said(f"p{i}", 10.0 + i / 100) for i in range(100)])
+        assert recovered(back, found, lambda n, p, s, e, log=log: log[s:e]) == 50
+        assert back.machine.figures()["kept"] == 100
+    with pytest.raises(StateError, match=r"^join/0: the entry join/0/state/[01]/manifest is damaged: .*; nothing else"):
+        journal.recover("join/0", (whole | dict.fromkeys(manifests, b"spoiled")).items())
+
+
+def test_a_journal_record_that_cannot_be_read_is_refused_even_where_it_may_be_an_old_one() -> None:
+    """Were it passed over, a damaged newest one would be a checkpoint that never was, and its outputs come twice."""
+    for place in (b"join/0/journal/1", b"join/0/journal/2"):
+        with pytest.raises(
+            StateError, match=f"^join/0: the entry {place.decode()} is damaged: .*; nothing else is left"
+        ):
+            journal.recover("join/0", (two_states() | {place: b"spoiled"}).items())
+
+
 def test_a_new_owner_goes_on_deleting_where_the_one_before_ended() -> None:
     owner, places = shard(), dict[bytes, bytes]()
     log = [said(f"p{i}", 10.0 + i / 100) for i in range(100)]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -33,11 +33,18 @@ STATE_PART_BYTES: Final = 900_000
 
 FORMAT: Final = 2
 
+REMEDY: Final = (
+    "nothing else is left to go on from: put this partition of the journal topic back from a copy; or begin anew, as "
+    "LIMITS.md says of records that were deleted"
+)
+
 Source: TypeAlias = tuple[str, int]
 """An input and its partition."""
 
 Entry: TypeAlias = tuple[bytes, bytes]
 """Key and value in the journal topic."""
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Taken(msgspec.Struct, array_like=True, frozen=True):
@@ -196,26 +203,38 @@ def recover(shard: str, entries: Iterable[Entry], keys: Sequence[bytes] = ()) ->
 
     `entries` are those of its journal partition in order, of all shards; compaction may have left out what later ones
     replaced. With `keys`, a state that none of them signed is refused before it is looked at. Raises StateError if none
-    verifies, or if the journal since has holes.
+    verifies, as where a section is damaged that both share, or if the journal since has holes.
     """
     prefix = f"{shard}/".encode()
     newest: dict[str, bytes] = {}
     for place, value in entries:
         if place.startswith(prefix):
             newest[place[len(prefix) :].decode()] = value
-    manifests: list[Manifest] = [codec.unpack(Manifest, newest[at]) for at in newest if at.endswith("/manifest")]
-    if not manifests:
-        if newest:
-            raise StateError(f"{shard}: the journal holds records but no whole state; its topic was cut short")
+    if not newest:
         return None
+    manifests: list[Manifest] = []
+    faults: list[str] = []
+    for at in filter(lambda place: place.endswith("/manifest"), newest):
+        try:
+            manifests.append(_read(Manifest, shard, at, newest))
+        except StateError as error:
+            faults.append(str(error))
     places = frozenset(at for at in newest if at.startswith("state/") and not at.endswith("/manifest"))
-    faults = []
     for manifest in sorted(manifests, key=lambda m: -m.sequence):
         try:
             return Recovery(_assemble(manifest, newest, keys), _since(manifest, newest), places)
         except StateError as error:
             faults.append(str(error))
-    raise StateError("; ".join(faults))
+    if not faults:
+        faults.append(f"{shard}: the journal holds records but no whole state; its topic was cut short")
+    raise StateError("; ".join([*faults, REMEDY]))
+
+
+def _read(kind: type[S], shard: str, at: str, newest: Mapping[str, bytes]) -> S:
+    try:
+        return codec.unpack(kind, newest[at])
+    except StateError as error:
+        raise StateError(f"{shard}: the entry {shard}/{at} is damaged: {error}") from error
 
 
 def _assemble(manifest: Manifest, newest: Mapping[str, bytes], keys: Sequence[bytes]) -> WholeState:
@@ -224,21 +243,22 @@ def _assemble(manifest: Manifest, newest: Mapping[str, bytes], keys: Sequence[by
         raise StateError(f"{where} has format {manifest.format}; this version reads {FORMAT}")
     if not any(hmac.compare_digest(manifest.signed(key).mac, manifest.mac) for key in keys or (None,)):
         raise StateError(f"{where} is not signed with our key; if it has changed, keep the old one beside it")
-    there = [newest[place] for place in manifest.places if place in newest]
-    if len(there) != len(manifest.places) or sum(map(len, there)) != manifest.size:
-        raise StateError(f"{where} is incomplete: {sum(map(len, there))} of {manifest.size} bytes")
     sections: dict[str, bytes] = {}
     for section in manifest.sections:
-        payload = b"".join(newest[place] for place in section.places)
+        parts = [newest.get(place, b"") for place in section.places]
+        payload = parts[0] if len(parts) == 1 else b"".join(parts)
+        what = f"section {section.name!r} (entries {manifest.shard}/state/{section.name}/{section.slot}/0 and on)"
+        if len(payload) != section.size:
+            raise StateError(f"{where} is incomplete: of {what} {len(payload)} of {section.size} bytes are there")
         if hashlib.sha256(payload).digest() != section.sha256:
-            raise StateError(f"{where} is damaged: the checksum of its section {section.name!r} does not match")
+            raise StateError(f"{where} is damaged: the checksum of {what} does not match")
         sections[section.name] = payload
     return WholeState(manifest, together(sections))
 
 
 def _since(manifest: Manifest, newest: Mapping[str, bytes]) -> list[JournalRecord]:
     records: list[JournalRecord] = [
-        codec.unpack(JournalRecord, value) for key, value in newest.items() if key.startswith("journal/")
+        _read(JournalRecord, manifest.shard, key, newest) for key in newest if key.startswith("journal/")
     ]
     later = sorted((r for r in records if r.sequence > manifest.sequence), key=lambda r: r.sequence)
     if [r.sequence for r in later] != list(range(manifest.sequence + 1, manifest.sequence + 1 + len(later))):
