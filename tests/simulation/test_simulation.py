@@ -26,10 +26,9 @@ FOUND: Final = (260, 817, 821, 850, 884, 1145, 1252, 4582, 4802, 7555, 7882, 111
 """Seeds beyond them that once found something, of the product (821, 884, 1145: a checkpoint that went on being written
 when its shard had been given up; 4802: an input deleted under a worker that reads it, which asked for ever; 7555: a
 restore that went on when the next had begun; 11124: all readers of snapshots fenced while their consumer started;
-14554: a restore that fenced the next owner; 18227: a learner's name that was read from a state, and told where its equal
-was not) or of the simulation (260, 817, 850, 1252: damage that two workers read
-before the first was seen to have refused; 4582: a lone worker that froze while its group met; 7882: a zombie that asks
-for what is deleted)."""
+14554: a restore that fenced the next owner; 18227: the name of a learner written where it is its default) or of the
+simulation (260, 817, 850, 1252: damage that two workers read before the first was seen to have refused; 4582: a lone
+worker that froze while its group met; 7882: a zombie that asks for what is deleted)."""
 
 ROOT: Final = Path(__file__).parent.parent.parent
 MET: Final[Counter[str]] = Counter()
