@@ -114,6 +114,11 @@ class World:
         worker.start()
         self.group.join(worker)
 
+    def restart(self) -> None:
+        """One for one that has ended, unless all have been stopped meanwhile."""
+        if self.restarting:
+            self.start()
+
     def stop(self, worker: Worker) -> None:
         self.broker.note("stopped in order")
         worker.process.spawn(worker._guarded(worker.stop))
@@ -165,8 +170,7 @@ class World:
                 self.note_end(worker)
                 silent = worker.process.dead and not worker.ended
                 self.later(SESSION_S if silent else 0.0, lambda worker=worker: self.group.leave(worker))  # type: ignore[misc]
-                if self.restarting:
-                    self.later(RESTART_S, self.start)
+                self.later(RESTART_S, self.restart)
 
     def note_end(self, worker: Worker) -> None:
         fault = worker.fault
