@@ -119,7 +119,7 @@ def alarmed(stream: Stream, reference: int = 4000) -> list[str]:
     """Streams of the outcomes that the detectors raise an alarm of, after so many rows of reference."""
     model = parse(f"models: {{m: {{{BINARY}}}}}").models["m"]
     first = results_of(model, stream.outcomes(np.arange(reference)))
-    found = outcomes.learn(model, [], first)
+    found = outcomes.learn(model, first)
     budget = budget_of(model.false_alarms, share_of(model, "outcomes"))
     group = Group.fit(found.streams, found.bins, found.read(first), model.detectors, budget, 1)
     names = []

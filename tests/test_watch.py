@@ -329,7 +329,7 @@ def test_a_command_that_cannot_be_read_is_a_dead_letter() -> None:
 def test_state_that_does_not_fit_is_refused() -> None:
     watch, _ = watched(BINARY, plain(200, seed=1))
     saved = watch.snapshot()
-    with pytest.raises(StateError, match="does not fit"):
+    with pytest.raises(StateError, match="of 1 shards of the join, where there are 3"):
         Watch(config(BINARY), 0, 3).restore(saved)
     with pytest.raises(StateError):
         Watch(config(BINARY), 0, 1).restore(b"\x93nonsense")

@@ -13,12 +13,12 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from stream import codec
+from stream import codec, versions
 from stream.config import Config
 from stream.contract import EXAMPLES, LABELS, OBSERVATIONS, PREDICTIONS, Batch, Chunk, Output, Record
 from stream.errors import BugError, InputFault, StateError
 from stream.events import EXPIRED, Class, Example, Heartbeat, Label, Observations, Prediction, Vote
-from stream.joining import letters, resting
+from stream.joining import adopting, letters, resting
 from stream.joining.intake import Intake
 from stream.joining.matching import Matcher
 from stream.joining.pending import Entry, Known, MatcherState
@@ -50,6 +50,7 @@ class JoinState(msgspec.Struct, tag="join"):
     matcher: MatcherState
     rows: dict[str, RowsState]
     counts: dict[str, ModelCounts]
+    withdrawn: int = 0
 
 
 class Join:
@@ -64,6 +65,8 @@ class Join:
         self.choosy = any(rule.task != "binary" for rule in self.rules.values())
         """Some model cannot take every label."""
         self.slack_s = float(config.engine.slack)
+        self.withdrawn = 0
+        """Predictions that were let go because their model is configured no more."""
         topics = {role: config.topics.name(role) for role in (PREDICTIONS, LABELS)}
         self.intake = Intake(self.rules, shard, shards, topics)
         self._begin(
@@ -292,26 +295,31 @@ class Join:
             matcher,
             rows,
             self.counts,
+            self.withdrawn,
         )
         return {REST: codec.pack(state), **closed}
 
     def restore(self, state: bytes) -> None:
+        """Models that the configuration no longer has are let go (see `stream.joining.adopting`), new ones begin."""
         sections = apart(state)
         if REST not in sections:
             raise StateError("not the state of a join")
+        versions.check("join", sections[REST], VERSION)
         found: JoinState = codec.unpack(JoinState, sections[REST])
-        if (found.version, found.shard, found.shards) != (VERSION, self.shard, self.shards):
+        if (found.shard, found.shards) != (self.shard, self.shards):
             raise StateError(
-                f"state of version {found.version}, shard {found.shard} of {found.shards}, where version {VERSION}, "
-                f"shard {self.shard} of {self.shards} runs"
+                f"the state of join is of shard {found.shard} of {found.shards}, where {self.shard} of {self.shards} "
+                f"runs: put topics.partitions back to {found.shards}, or {versions.ANEW}"
             )
-        gone = [name for name in found.rows if name not in self.rules]
-        if gone:
-            raise StateError(f"the state knows models that the configuration does not: {', '.join(gone)}; keep them")
-        self._begin(found.watermark, found.ledger, {**{name: ModelCounts() for name in self.rules}, **found.counts})
+        counts = {name: found.counts.get(name, ModelCounts()) for name in self.rules}
+        matcher, withdrawn = adopting.adopt(found.matcher, sections, list(found.rows), self.rules, found.ledger)
+        self._begin(found.watermark, found.ledger, counts)
+        self.withdrawn = found.withdrawn + withdrawn
         for name, rows in found.rows.items():
-            self.rows[name].restore(rows)
-        resting.restore(self.matcher, found.matcher, sections)
+            if name in self.rules:
+                self.rows[name].restore(rows)
+        resting.restore(self.matcher, matcher, {})
+        adopting.judge_anew(self.matcher, matcher.panels)
 
     def figures(self) -> dict[str, Any]:
         sources = self.watermark.sources
@@ -321,6 +329,7 @@ class Join:
             "models": {name: self._model_figures(name) for name in self.names},
             "pending": self.ledger.predictions.pending,
             "waiting": self.ledger.labels.waiting,
+            "withdrawn": self.withdrawn,
             "kept": self.matcher.size,
             "early": self.matcher.early,
             "expired_ids_not_kept": self.matcher.ids_not_kept,

@@ -15,19 +15,20 @@ import msgspec
 import numpy as np
 
 from detectors.constraints import Constraint
-from stream import codec
+from stream import codec, versions
 from stream.commands import Gate, Rules, Taken
 from stream.config import Config, Model
 from stream.contract import ALERTS, COMMANDS, DEAD_LETTERS, OBSERVATIONS, WINDOWS, Batch, Chunk, Output, Record
 from stream.errors import InputFault, StateError
 from stream.events import Alert, DeadLetter, Observations, OutcomeRows, PredictionRows
 from stream.joining.watermark import Watermark
+from stream.windows.remembered import WatcherState
 from stream.windows.timeline import MARK_S, Timeline
-from stream.windows.watcher import Said, Watcher, WatcherState
+from stream.windows.watcher import Said, Watcher
 
 R = TypeVar("R", PredictionRows, OutcomeRows)
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 COMMAND_CHARS_MAX: Final = 2_000
 """What a dead letter keeps of a command that is not obeyed."""
@@ -124,11 +125,9 @@ class Watch:
 
     def _merge(self, name: str, model: Model) -> Merge:
         if name not in self.merges:
-            mark_s = mark_of(model)
-            enough = model.windows.events or model.windows.min_events
             sources = [f"{kind}/{shard}" for kind in ("predictions", "outcomes") for shard in range(self.shards)]
             watermark = Watermark.of(sources, float(self.config.engine.idle))
-            self.merges[name] = Merge(watermark, Timeline.of(self.shards, mark_s, max(enough, 1)), {})
+            self.merges[name] = Merge(watermark, Timeline.of(self.shards, mark_of(model), enough_for(model)), {})
             self.watchers[name] = self._watcher(name, model)
         return self.merges[name]
 
@@ -158,19 +157,28 @@ class Watch:
         return codec.pack(WatchState(VERSION, models, self.unknown, self.bad_commands, self.gate.taken))
 
     def restore(self, state: bytes) -> None:
-        """Raises StateError for another version, or for models and shards that the configuration does not have."""
+        """Models that the configuration no longer has are dropped, new ones begin with their first rows. Raises
+        StateError for another version, for other shards, and for what a model cannot go on from."""
+        versions.check("watch", state, VERSION)
         saved: WatchState = codec.unpack(WatchState, state)
-        if saved.version != VERSION:
-            raise StateError(f"watch state has version {saved.version}, this program reads {VERSION}")
         self.watchers, self.merges = {}, {}
         self.unknown, self.bad_commands, self.gate.taken = saved.unknown, saved.bad_commands, saved.taken
         for name, each in saved.models.items():
-            model = self.config.models.get(name)
-            if model is None or len(each.merge.timeline.predictions) != self.shards:
-                raise StateError(f"watch state of {name!r} does not fit the configuration; start from the log")
+            model, shards = self.config.models.get(name), len(each.merge.timeline.predictions)
+            if shards != self.shards:
+                raise StateError(
+                    f"the state of watch is of {shards} shards of the join, where there are {self.shards}: put "
+                    f"topics.partitions back to {shards}, or {versions.ANEW}"
+                )
+            if model is None:
+                continue
+            each.merge.timeline.recut(mark_of(model), enough_for(model))
             self.merges[name] = each.merge
             self.watchers[name] = self._watcher(name, model)
-            self.watchers[name].restore(each.watcher)
+            try:
+                self.watchers[name].restore(each.watcher)
+            except StateError as error:
+                raise StateError(f"the state of watch, model {name!r}: {error}") from error
 
     def figures(self) -> dict[str, Any]:
         """By model: the watcher's figures and the merge's progress."""
@@ -191,6 +199,11 @@ def mark_of(model: Model) -> float:
     """The longest mark that divides the reporting windows and is no longer than MARK_S."""
     every = model.windows.every
     return MARK_S if not every else float(every) / math.ceil(float(every) / MARK_S)
+
+
+def enough_for(model: Model) -> int:
+    """Rows from which on a slab ends at a mark: as many as a window needs."""
+    return max(model.windows.events or model.windows.min_events, 1)
 
 
 def _from(rows: R, floor: float, merge: Merge) -> R:

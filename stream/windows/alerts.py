@@ -12,6 +12,7 @@ would stand for ever otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -160,6 +161,19 @@ class Book(msgspec.Struct):
             known.alert, status="resolved", at=words.moment(at), summary=f"{known.alert.summary}; over: {reason}",
             evidence={**known.alert.evidence, "resolved_because": reason, "alarms_while_open": known.again},
         )  # fmt: skip
+
+    def withdraw(self, watched: Callable[[str, str], bool], reason: str, at: float) -> list[Alert]:
+        """Streams, by group and name, that nothing watches any more: those that joined an alert leave it, and an alert
+        that has no other of its own kind ends."""
+        ended = []
+        for each in list(self.open.values()):
+            left = [member for member in each.members if watched(member.group, member.name)]
+            if len(left) == len(each.members):
+                continue
+            each.members = left
+            if not any(member.kind == each.alert.kind for member in left):
+                ended.append(self._end(each, reason, at))
+        return ended
 
     def _of_stream(self, group: str, stream: int) -> OpenAlert | None:
         for each in self.open.values():

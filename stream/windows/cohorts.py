@@ -69,15 +69,16 @@ class Cohorts:
             if not self.state.windows:
                 self._open(self._aligned(float(rows.event_time[start])))
             last = self.state.windows[-1]
-            end = n if events is None else min(n, start + events - last.n)
+            end = n if events is None else max(min(n, start + events - last.n), start)
             part = slice(start, end)
             place = self.state.place(rows.event_time[part])
             self.state.add_predictions(place, value[part], [(at, code[part]) for at, code in slices])
             self._profile(place, counted, start, end)
             self._expect(place, score[part], said_values[part])
             last.version = version
-            if end == start or (events is not None and last.n >= events):
-                boundary = math.nextafter(float(rows.order[max(end - 1, 0)]), math.inf)
+            if events is not None and last.n >= events:
+                # One that holds more already, because they were larger when it opened, ends before this row.
+                boundary = float(rows.order[start]) if end == start else math.nextafter(rows.order[end - 1], math.inf)
                 said += self._close(last, boundary)
                 self._open(boundary)
             start = end

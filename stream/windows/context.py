@@ -4,7 +4,7 @@ Owns comparisons across a model's groups; refuses to know how alerts live."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from stream.events import RankedFeature
 from stream.windows.composing import Context
@@ -18,9 +18,9 @@ ROWS_MIN = 30
 
 def context_of(
     model: str, version: str | None, reference_id: str | None, budget: str, groups: Mapping[str, Group],
-    labels: list[dict[str, str]], group: str, found: Found,
+    places: Mapping[str, list[dict[str, str]]], group: str, found: Found,
 ) -> Context:  # fmt: skip
-    """The context of an alarm of one group; `labels` are the slice values in the order of the slices' streams."""
+    """The context of an alarm of one group; `places` are, of the groups that watch slices, their streams' values."""
     since = found.alarm.since_s
     features: dict[str, float] = {}
     predictions = groups.get("predictions")
@@ -37,15 +37,16 @@ def context_of(
         }
     outcomes = groups.get("outcomes")
     labelled = None if outcomes is None else outcomes.around(since)
-    loss = found.alarm.name.startswith(("loss", "calibration")) and group == "outcomes" and "slices" in groups
+    loss = found.alarm.name.startswith(("loss", "calibration")) and group == "outcomes"
+    declared = [(groups[name], values) for name, values in places.items() if name in groups and name != "found"]
     return Context(
         model=model,
         version=version,
         reference_id=reference_id,
         budget=budget,
         features=features,
-        slices=slices_of(groups["slices"], labels, since) if loss else [],
-        place=labels[found.alarm.stream] if group in ("slices", "found") else {},
+        slices=slices_of(declared, since) if loss else [],
+        place=places[group][found.alarm.stream] if group in places else {},
         n=seen[1].n if seen else 0,
         n_labelled=labelled[1].n if labelled else 0,
         by_label=group != "predictions",
@@ -67,14 +68,20 @@ def moves(predictions: Group, seen: tuple[Profile, Profile] | None) -> dict[str,
     }
 
 
-def slices_of(group: Group, labels: list[dict[str, str]], since: float) -> list[RankedFeature]:
-    """Slices by their part of the increase of the loss: rows since times the increase of their mean."""
+def slices_of(declared: Sequence[tuple[Group, list[dict[str, str]]]], since: float) -> list[RankedFeature]:
+    """Slices by their part of the increase of the loss: rows since times the increase of their mean. Each declared
+    slice covers the same rows once more, so shares are of one declaration's sum."""
+    ranked = [each for group, values in declared for each in _carrying(group, values, since)]
+    return sorted(ranked, key=lambda each: (-each.share, each.name))
+
+
+def _carrying(group: Group, values: list[dict[str, str]], since: float) -> list[RankedFeature]:
     seen = group.around(since)
     if seen is None:
         return []
     before, current = seen
     found: list[tuple[float, str, dict[str, float]]] = []
-    for j, label in enumerate(labels):
+    for j, label in enumerate(values):
         n = current.present(j)
         if n < ROWS_MIN or before.present(j) < ROWS_MIN:
             continue
@@ -82,10 +89,5 @@ def slices_of(group: Group, labels: list[dict[str, str]], since: float) -> list[
         if now > was:
             name = ",".join(f"{key}={value}" for key, value in label.items())
             found.append((n * (now - was), name, {"before": was, "now": now, "n": float(n)}))
-    # Each declared slice covers the same rows once more, so shares are of one declaration's sum.
-    sums: dict[tuple[str, ...], float] = {}
-    keys = {",".join(f"{key}={value}" for key, value in label.items()): tuple(label) for label in labels}
-    for excess, name, _ in found:
-        sums[keys[name]] = sums.get(keys[name], 0.0) + excess
-    found.sort(key=lambda each: (-each[0] / sums[keys[each[1]]], each[1]))
-    return [RankedFeature(name, excess / sums[keys[name]], values) for excess, name, values in found]
+    total = sum(excess for excess, _, _ in found)
+    return [RankedFeature(name, excess / total, figures) for excess, name, figures in found]

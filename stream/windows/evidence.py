@@ -6,7 +6,7 @@ business; the counts here only describe and size what they find.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from detectors import registry
 from detectors.contract import Alarm, Bins, Budget, Detector, Rows, Stream
-from stream import codec
+from stream import codec, versions
+from stream.errors import StateError
 from stream.units import DetectorSpec, FalseAlarms
 from stream.windows.cells import DAY_S, Cells, cell_of
+from stream.windows.collecting import Collected
 from stream.windows.past import Counted, Past, count
 from stream.windows.profiles import Profile
 from stream.windows.statistics import psi_all
@@ -52,8 +54,18 @@ class Found(NamedTuple):
     cells: Cells
 
 
+class Judge(NamedTuple):
+    """A detector at work: its name, the text that tells it from others, and the places of the streams that it sees."""
+
+    name: str
+    spec: str
+    detector: Detector
+    places: list[int]
+
+
 class GroupState(msgspec.Struct):
-    """Everything of a group but its live detectors."""
+    """Everything of a group but its live detectors. `detectors` are the states of those that know what is normal, in
+    the order of their `specs`; the others learn from the rows that wait."""
 
     streams: list[Stream]
     bins: list[Bins]
@@ -62,15 +74,20 @@ class GroupState(msgspec.Struct):
     past: Past
     unit: Cells
     unit_start: float
+    specs: list[str] = []
     detectors: list[bytes] = []
+    waiting: Collected = msgspec.field(default_factory=Collected)
 
 
 class Group:
     """Streams of one row kind under their detectors. Made by `fit` or `restore`."""
 
-    def __init__(self, state: GroupState, detectors: list[tuple[str, Detector, list[int]]]) -> None:
+    def __init__(self, state: GroupState, judges: list[Judge], learning: Collection[str] = (), wanted: int = 0) -> None:
         self.state = state
-        self.detectors = detectors
+        self.judges = judges
+        self.learning = frozenset(learning)
+        """Detectors that were configured later: they learn what is normal from `wanted` rows to come."""
+        self.wanted = wanted
         self.width = max(bins.size for bins in state.bins)
 
     @classmethod
@@ -90,19 +107,45 @@ class Group:
         group = cls(
             GroupState(streams, bins, by_days, total, Past(), Cells({}), end), _make(streams, specs, budget, seed)
         )
-        for _, detector, places in group.detectors:
-            detector.fit([bins[j] for j in places], _columns(rows, places, len(streams)))
+        group._fit(group.judges, rows)
         return group
 
     @classmethod
-    def restore(cls, state: GroupState, specs: Sequence[DetectorSpec], budget: Budget, seed: int) -> Group:
-        group = cls(state, _make(state.streams, specs, budget, seed))
-        for (_, detector, _), saved in zip(group.detectors, state.detectors, strict=True):
-            detector.restore(saved)
-        return group
+    def restore(
+        cls, state: GroupState, specs: Sequence[DetectorSpec], budget: Budget, seed: int, wanted: int
+    ) -> Group:  # fmt: skip
+        """The group with the detectors that are configured now: those that the state knows go on, the others learn
+        from the next `wanted` rows. Raises StateError where a detector does not read its state."""
+        judges = _make(state.streams, specs, budget, seed)
+        saved = dict(zip(state.specs, state.detectors, strict=True))
+        for judge in judges:
+            if judge.spec in saved:
+                try:
+                    judge.detector.restore(saved[judge.spec])
+                except ValueError as error:
+                    raise StateError(f"detector {judge.name}: {error}; {versions.REMEDY}") from error
+        learning = [judge.spec for judge in judges if judge.spec not in saved]
+        if not learning:
+            state.waiting = Collected()
+        return cls(state, judges, learning, wanted)
 
     def snapshot(self) -> GroupState:
-        return msgspec.structs.replace(self.state, detectors=[d.snapshot() for _, d, _ in self.detectors])
+        ready = [judge for judge in self.judges if judge.spec not in self.learning]
+        return msgspec.structs.replace(
+            self.state, specs=[judge.spec for judge in ready], detectors=[judge.detector.snapshot() for judge in ready]
+        )
+
+    def _fit(self, judges: Sequence[Judge], rows: Rows) -> None:
+        for judge in judges:
+            bins = [self.state.bins[j] for j in judge.places]
+            judge.detector.fit(bins, _columns(rows, judge.places, len(self.state.streams)))
+
+    def _learn(self, rows: Rows) -> None:
+        """The next rows for the detectors that do not know yet what is normal."""
+        whole = self.state.waiting.add(rows, self.wanted)
+        if whole is not None:
+            self._fit([judge for judge in self.judges if judge.spec in self.learning], whole)
+            self.learning = frozenset()
 
     def count(self, rows: Rows) -> Counted:
         """Count rows of one slab, which never spans two cells."""
@@ -116,10 +159,14 @@ class Group:
         for block in counted.blocks:
             state.past.add(block)
         found: list[Found] = []
-        for name, detector, places in self.detectors:
-            for alarm in detector.update(_columns(rows, places, len(state.streams))):
-                alarm.stream = places[alarm.stream]
-                found.append(self._around(name, alarm))
+        for judge in self.judges:
+            if judge.spec in self.learning:
+                continue
+            for alarm in judge.detector.update(_columns(rows, judge.places, len(state.streams))):
+                alarm.stream = judge.places[alarm.stream]
+                found.append(self._around(judge.name, alarm))
+        if self.learning:
+            self._learn(rows)
         return found
 
     def _around(self, detector: str, alarm: Alarm) -> Found:
@@ -171,19 +218,21 @@ class Group:
         return np.asarray(2 * np.sqrt(2 * degrees) * scale)
 
     def status(self) -> dict[str, str]:
-        return {name: detector.status() for name, detector, _ in self.detectors}
+        learning = f"learning what is normal: {len(self.state.waiting.order)} of {self.wanted} rows"
+        return {
+            judge.name: learning if judge.spec in self.learning else judge.detector.status() for judge in self.judges
+        }
 
 
-def _make(
-    streams: list[Stream], specs: Sequence[DetectorSpec], budget: Budget, seed: int
-) -> list[tuple[str, Detector, list[int]]]:
+def _make(streams: list[Stream], specs: Sequence[DetectorSpec], budget: Budget, seed: int) -> list[Judge]:
     loss = [j for j, stream in enumerate(streams) if stream.name == "loss"]
-    made: list[tuple[str, Detector, list[int]]] = []
+    made: list[Judge] = []
     for spec in specs:
         places = list(range(len(streams))) if spec.path in CALIBRATED else loss
         if places:
             watched = [streams[j] for j in places]
-            made.append((spec.path, registry.make(spec.path, spec.parameters, watched, budget, seed), places))
+            detector = registry.make(spec.path, spec.parameters, watched, budget, seed)
+            made.append(Judge(spec.path, codec.canonical([spec.path, spec.parameters]).decode(), detector, places))
     return made
 
 

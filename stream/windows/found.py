@@ -17,6 +17,7 @@ from detectors import found_slices
 from detectors.contract import Rows, Stream
 from detectors.found_slices import Slice
 from detectors.sample import Labelled, Layout, SampleState
+from stream.windows.collecting import Collected
 
 FIRST_ROWS: Final = 1_000
 """Labelled rows with features that are searched at first, and again whenever twice as many have come, until something
@@ -46,14 +47,11 @@ class Proposed(msgspec.Struct):
 
 
 class FoundSlices(msgspec.Struct):
-    """Of one model. `slices` are empty until something is found; the other rows wait for their reference to be whole:
-    (n,) orders, (n, slices) codes and values."""
+    """Of one model. `slices` are empty until something is found; later rows wait for their reference to be whole."""
 
     looks: int = 0
     slices: list[Proposed] = []
-    order: np.ndarray = msgspec.field(default_factory=lambda: np.zeros(0))
-    codes: np.ndarray = msgspec.field(default_factory=lambda: np.zeros((0, 0), np.int32))
-    values: np.ndarray = msgspec.field(default_factory=lambda: np.zeros((0, 0)))
+    waiting: Collected = msgspec.field(default_factory=Collected)
 
     def search(self, layout: Layout, f: int, sample: SampleState) -> None:
         """Enough labelled rows may have come: look among the kept ones, by their first `f` features."""
@@ -77,16 +75,7 @@ class FoundSlices(msgspec.Struct):
 
     def collect(self, rows: Rows) -> Rows | None:
         """The reference, once it is whole."""
-        if not len(self.order):
-            self.order, self.codes, self.values = rows
-        else:
-            self.order = np.concatenate([self.order, rows.time_s])
-            self.codes, self.values = np.vstack([self.codes, rows.codes]), np.vstack([self.values, rows.values])
-        if len(self.order) < REFERENCE_ROWS:
-            return None
-        whole = Rows(self.order, self.codes, self.values)
-        self.order, self.codes, self.values = np.zeros(0), np.zeros((0, 0), np.int32), np.zeros((0, 0))
-        return whole
+        return self.waiting.add(rows, REFERENCE_ROWS)
 
     def streams(self, kind: Stream) -> list[Stream]:
         """Their losses, as streams of the kind of the loss."""

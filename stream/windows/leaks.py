@@ -59,6 +59,9 @@ NAMED: Final = 3
 OVER: Final = "it was not seen again"
 """Why a finding ends."""
 
+KIND: Final = "operations"
+"""Of the alerts: no change of a stream, so nobody else raises or ends one of it."""
+
 EARLY: Final = "label_before_event"
 """The stream of a finding about the times of labels; of a feature it is `leakage/<feature>`."""
 
@@ -254,7 +257,7 @@ def make(finding: Finding, model: str, version: str | None, reference_id: str | 
         alert_id=f"{model}/{finding.stream}/operations/{since}/{tail}",
         fingerprint=fingerprint,
         status="firing",
-        kind="operations",
+        kind=KIND,
         severity="warning",
         model=model,
         summary=f"{model}: {finding.words}",

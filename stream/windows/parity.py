@@ -89,6 +89,8 @@ def of_window(model: Model, groups: list[Group], rows: Ints, said: Floats, sums:
     told = {}
     for group in groups:
         part = slice(group.start, group.start + len(group.values))
+        if part.stop > len(rows):
+            continue  # the window opened before the group was declared
         labelled = np.zeros((len(group.values), 4)) if sums is None else sums[part, :4]
         told[group.name] = figures(model, group, np.column_stack([rows[part], said[part], labelled]))
     return {name: found for name, found in told.items() if found}
@@ -105,6 +107,15 @@ def _told(measure: str, gap: Gap) -> dict[str, Any]:
     what = "ratio" if measure == "disparate_impact" else "gap"
     told: dict[str, Any] = {what: gap.value, "low": gap.low, "high": gap.high, "worst": gap.worst, "best": gap.best}
     return {**told, "left_out": list(gap.left_out)} if gap.left_out else told
+
+
+def group_of(stream: str) -> str:
+    """The name of the group whose gap a stream is.
+
+    >>> group_of("equal_opportunity[sex,race]")
+    'sex,race'
+    """
+    return stream.partition("[")[2].removesuffix("]")
 
 
 class Parity:

@@ -117,6 +117,8 @@ class Reporting(msgspec.Struct):
             mine = None if len(self.windows) == 1 else place == w
             part = said if mine is None else said[mine]
             for start, code in slices:
+                if start >= len(window.slice_n):
+                    continue  # it opened before this slice was known
                 chosen = code if mine is None else code[mine]
                 values = np.bincount(chosen + 1, minlength=1)[1:]
                 window.slice_n[start : start + len(values)] += values
@@ -174,6 +176,8 @@ class Reporting(msgspec.Struct):
             table = total.reshape(len(touched), size, width)
             for i, w in enumerate(touched):
                 window = self.windows[w]
+                if start >= len(window.slice_n):
+                    continue  # it opened before this slice was known
                 if window.slice_sums is None:
                     window.slice_sums = np.zeros((len(window.slice_n), width))
                 window.slice_sums[start : start + size] += table[i]

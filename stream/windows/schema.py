@@ -41,11 +41,17 @@ TOGETHER_SEED: Final = 1
 STRANGE_SEED: Final = 1
 """Of the numbers that break ties between rows which are equally strange: the same in every run."""
 
+SLICE: Final = "slices/"
+"""What the name of a group begins with that watches the losses of one declared slice; its columns follow."""
+
 Part: TypeAlias = Together | Outputs | Quality | Strange
 
 
 def share_of(model: Model, group: str) -> float:
-    """A group's part of the accepted false alarms; nothing is kept back for what is not declared."""
+    """A group's part of the accepted false alarms; nothing is kept back for what is not declared. Declared slices have
+    equal parts of theirs."""
+    if group.startswith(SLICE):
+        return share_of(model, "slices") / len(model.sliced)
     parts = dict(SHARES)
     if model.fairness is None:
         parts["outcomes"] += parts.pop("fairness")
@@ -64,6 +70,15 @@ class Slices(msgspec.Struct):
 
     def label(self, i: int) -> dict[str, str]:
         return dict(zip(self.names, self.values[i], strict=True))
+
+    @property
+    def labels(self) -> list[dict[str, str]]:
+        return [self.label(i) for i in range(len(self.values))]
+
+
+def group_of(slices: Slices) -> str:
+    """The name of the group that watches a declared slice's losses."""
+    return SLICE + ",".join(slices.names)
 
 
 class SliceIndex:
@@ -136,8 +151,8 @@ def learn(model: Model, rows: PredictionRows, declared: Mapping[str, Constraint]
         strange.learn(found.features, shown, hanging.learned, STRANGE_SEED),
     ]
     found.classes = sorted(columns.counts_by_word(rows.prediction)) if model.task == "multiclass" else []
-    found.slices = [_learn_slices(names, rows) for names in model.sliced]
-    found.labels = [each.label(i) for each in found.slices for i in range(len(each.values))]
+    found.slices = [learn_slices(names, rows) for names in model.sliced]
+    found.labels = [label for each in found.slices for label in each.labels]
     return found
 
 
@@ -155,7 +170,8 @@ def read_predictions(schema: Schema, rows: PredictionRows) -> Rows:
     return Rows(rows.order, codes.T, values.T)
 
 
-def _learn_slices(names: list[str], rows: PredictionRows) -> Slices:
+def learn_slices(names: list[str], rows: PredictionRows) -> Slices:
+    """A declared slice with its busiest values among the rows."""
     found = slice_columns(rows)
     present = [columns.as_text(found[name]) for name in names if name in found]
     if len(present) < len(names):

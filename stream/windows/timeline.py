@@ -71,6 +71,12 @@ class Timeline(msgspec.Struct):
         """`rows`: from so many on a slab ends at a mark."""
         return cls(mark_s, min(rows, FEW_ROWS), [[] for _ in range(shards)], [[] for _ in range(shards)])
 
+    def recut(self, mark_s: float, rows: int) -> None:
+        """Slabs end by these marks from here on."""
+        if (self.mark_s, self.rows) != (mark_s, min(rows, FEW_ROWS)):
+            self.mark_s, self.rows = mark_s, min(rows, FEW_ROWS)
+            self.seen = self.wait = -math.inf
+
     def add_predictions(self, shard: int, rows: PredictionRows) -> None:
         if len(rows.order):
             self.predictions[shard].append(PredictionChunk(rows))

@@ -16,30 +16,31 @@ from typing import Any, Final
 import msgspec
 
 from detectors.constraints import Constraint
-from detectors.contract import Rows
-from detectors.sample import Labelled, SampleState
+from detectors.contract import Budget, Rows
+from detectors.sample import Labelled
 from stream import codec
 from stream.config import Model
 from stream.events import EXPIRED, Alert, Command, OutcomeRows, PredictionRows, Window
-from stream.windows import columns, disparity, leaks, schema, words
-from stream.windows.alerts import Book
+from stream.windows import columns, disparity, leaks, redeclared, schema, words
 from stream.windows.cells import Cells
 from stream.windows.cohorts import Cohorts, segments
+from stream.windows.collecting import Collected
 from stream.windows.columns import Ints
 from stream.windows.context import context_of
-from stream.windows.evidence import Group, GroupState, budget_of, seed_of
+from stream.windows.evidence import Group, budget_of, seed_of
 from stream.windows.expected import Expected
 from stream.windows.explaining import Explaining
-from stream.windows.found import FoundSlices
-from stream.windows.leaks import Finding, Leaks
-from stream.windows.parity import Parity, ParityState, Verdict
+from stream.windows.found import REFERENCE_ROWS
+from stream.windows.leaks import Finding
+from stream.windows.parity import Parity, Verdict
 from stream.windows.past import Counted
 from stream.windows.performance import Performance, metrics
-from stream.windows.reporting import Reporting
+from stream.windows.remembered import Reference, WatcherState
 from stream.windows.results import Results, add_performance, results_of
-from stream.windows.schema import Schema, share_of
+from stream.windows.schema import SLICE, Schema, group_of, share_of
+from stream.windows.shown import figures_of
 from stream.windows.sources import outcomes
-from stream.windows.sources.outcomes import LOSS, Outcomes
+from stream.windows.sources.outcomes import LOSS
 from stream.windows.timeline import Slab
 
 OUTCOMES_PART: Final = 5
@@ -51,44 +52,6 @@ OUTCOMES_KEPT: Final = 4
 NEW_FEATURES_MAX: Final = 1000
 
 Said = list[Alert | Window]
-
-
-class Reference(msgspec.Struct):
-    """The predictions' reference, once it is whole; times are orders."""
-
-    id: str
-    n: int
-    start: float
-    end: float
-    cells: Cells
-
-
-class WatcherState(msgspec.Struct):
-    """Everything of one model's watcher; configuration apart."""
-
-    performance: Performance
-    expected: Expected
-    reporting: Reporting = msgspec.field(default_factory=Reporting)
-    book: Book = msgspec.field(default_factory=Book)
-    collecting: list[PredictionRows] = []
-    collected: int = 0
-    collecting_outcomes: list[OutcomeRows] = []
-    reference: Reference | None = None
-    schema: Schema | None = None
-    outcomes: Outcomes | None = None
-    groups: dict[str, GroupState] = {}
-    rows: int = 0
-    outcome_rows: int = 0
-    expired: int = 0
-    outcomes_kept: int = 0
-    outcomes_left_out: int = 0
-    new_features: dict[str, int] = {}
-    version: str | None = None
-    last_order: float = -math.inf
-    parity: ParityState = msgspec.field(default_factory=ParityState)
-    leaks: Leaks = msgspec.field(default_factory=Leaks)
-    found: FoundSlices = msgspec.field(default_factory=FoundSlices)
-    sample: SampleState | None = None
 
 
 class Watcher:
@@ -107,11 +70,14 @@ class Watcher:
         self.cohorts: Cohorts | None = None
         self.parity: Parity | None = None
         self.explaining: Explaining | None = None
+        self.undeclared: list[list[str]] = []
+        """Declared slices whose values are not known yet."""
+        self.restored = False
         self.state = WatcherState(Performance(model.task), Expected(model.task, model.reference.first))
 
     def slab(self, slab: Slab) -> Said:
         """Take the next rows of the canonical order, return what they cause."""
-        said: Said = []
+        said: Said = self._withdraw(slab.first) if self.restored else []
         if self.explaining is not None:
             self.explaining.begin()
         if self.given is not None and self.state.reference is None:
@@ -144,7 +110,7 @@ class Watcher:
         if rows.version.words and rows.version.values[-1] >= 0:
             state.version = rows.version.words[int(rows.version.values[-1])]
         if state.schema is None:
-            missing = self.model.reference.first - state.collected
+            missing = max(self.model.reference.first - state.collected, 0)
             state.collected += min(len(rows.order), missing)
             state.collecting.append(columns.select_predictions(rows, slice(0, missing)))
             if len(rows.order) < missing:
@@ -166,6 +132,23 @@ class Watcher:
             self._show("predictions", counted, said)
             if self.parity is not None:
                 self._treat(self.parity.predictions(own), said)
+        if self.undeclared:
+            self._learn_slices(rows)
+
+    def _learn_slices(self, rows: PredictionRows) -> None:
+        """Slices that were declared after the reference was whole learn their values from as many rows as it takes."""
+        state, parts = self.state, self.state.collecting_slices
+        assert state.schema is not None
+        missing = self.model.reference.first - sum(len(part.order) for part in parts)
+        parts.append(columns.select_predictions(rows, slice(0, max(missing, 0))))
+        if len(rows.order) < missing:
+            return
+        whole = columns.join_predictions(parts, [(0, len(part.order)) for part in parts])
+        state.collecting_slices = []
+        state.sample = None if self.explaining is None else self.explaining.sample.state
+        new = [schema.learn_slices(names, whole) for names in self.undeclared]
+        redeclared.put(state, self.model, [*state.schema.slices, *new])
+        self._attach()
 
     def _count_new_features(self, found: Schema, rows: PredictionRows) -> None:
         counted = self.state.new_features
@@ -210,19 +193,36 @@ class Watcher:
         return streams
 
     def _attach(self) -> None:
+        """What follows from the schema, the references and the configuration."""
         state = self.state
-        if state.schema is not None and state.reference is not None:
-            group, cells = self.groups["predictions"], state.reference.cells
-            self.cohorts = Cohorts(
-                self.name, self.model, state.reporting, state.expected, state.schema, group, cells
-            )  # fmt: skip
-            if self.model.fairness is not None:
-                self.parity = Parity(self.model, state.parity, state.schema)
+        if state.schema is None or state.reference is None:
+            return
+        group, cells = self.groups["predictions"], state.reference.cells
+        self.cohorts = Cohorts(
+            self.name, self.model, state.reporting, state.expected, state.schema, group, cells
+        )  # fmt: skip
+        self.undeclared = redeclared.undeclared(self.model, state.schema)
+        if self.model.fairness is not None:
+            self.parity = Parity(self.model, state.parity, state.schema)
+        if state.outcomes is not None:
+            by_days = self.groups["outcomes"].state.by_days
+            self.explaining = Explaining(state.schema, state.outcomes, by_days, state.sample)
 
     def _fit(self, name: str, streams: list[Any], bins: list[Any], rows: Rows) -> Group:
-        budget, seed = budget_of(self.model.false_alarms, share_of(self.model, name)), seed_of(self.name, name)
-        self.groups[name] = Group.fit(streams, bins, rows, self.model.detectors, budget, seed)
+        self.groups[name] = Group.fit(streams, bins, rows, self.model.detectors, *self._means(name))
         return self.groups[name]
+
+    def _means(self, name: str) -> tuple[Budget, int]:
+        """What a group's detectors may spend, and their seed; streams of slices draw by their own names."""
+        own = "slices" if name.startswith(SLICE) else name
+        return budget_of(self.model.false_alarms, share_of(self.model, name)), seed_of(self.name, own)
+
+    def _wanted(self, name: str) -> int:
+        """Rows of a reference."""
+        if name == "found":
+            return REFERENCE_ROWS
+        first = self.model.reference.first
+        return first if name == "predictions" else math.ceil(first / OUTCOMES_PART)
 
     def _outcomes(self, rows: OutcomeRows, said: Said) -> None:
         state = self.state
@@ -250,9 +250,7 @@ class Watcher:
             self._show("outcomes", self.groups["outcomes"].count(streams), said)
             if self.model.find_slices and added is not None:
                 self._watch_found(streams, *added, said)
-            if "slices" in self.groups:
-                losses = state.outcomes.read_slices(coded, streams, results)
-                self._show("slices", self.groups["slices"].count(losses), said)
+            self._show_slices(streams, results, coded, said)
             self._look_for_leaks(float(rows.order[-1]), said)
             said += state.book.reconsider(self.explaining, self.groups["predictions"], float(rows.order[-1]))
 
@@ -271,21 +269,36 @@ class Watcher:
         state = self.state
         state.collecting_outcomes.append(new)
         parts = state.collecting_outcomes
-        if sum(len(part.order) for part in parts) < self.model.reference.first / OUTCOMES_PART:
+        if sum(len(part.order) for part in parts) < self._wanted("outcomes"):
             return
         state.collecting_outcomes = []
         assert state.schema is not None and self.cohorts is not None
         whole = columns.join_outcomes(parts, [(0, len(part.order)) for part in parts])
         results = results_of(self.model, whole)
-        found = state.outcomes = outcomes.learn(self.model, state.schema.labels, results)
+        found = state.outcomes = outcomes.learn(self.model, results)
         streams = found.read(results)
-        group = self._fit("outcomes", found.streams, found.bins, streams)
+        self._fit("outcomes", found.streams, found.bins, streams)
         coded = self.cohorts.slice_codes(results.slices, len(results.row))
-        self.explaining = Explaining(state.schema, found, group.state.by_days)
+        self._attach()
+        assert self.explaining is not None
         self.explaining.add(whole, results, streams, coded)
-        if found.slice_streams:
-            losses = found.read_slices(coded, streams, results)
-            self._fit("slices", found.slice_streams, found.slice_bins, losses)
+        self._show_slices(streams, results, coded, [])
+
+    def _show_slices(self, streams: Rows, results: Results, coded: list[tuple[int, Ints]], said: Said) -> None:
+        """Losses by declared slice; the first of each are its reference."""
+        state = self.state
+        assert state.schema is not None and state.outcomes is not None
+        for each, (_, code) in zip(state.schema.slices, coded, strict=True):
+            if not each.values:
+                continue
+            name = group_of(each)
+            losses = state.outcomes.read_slice(code, len(each.values), streams, results)
+            if name in self.groups:
+                self._show(name, self.groups[name].count(losses), said)
+            elif (whole := state.sliced.setdefault(name, Collected()).add(losses, self._wanted(name))) is not None:
+                del state.sliced[name]
+                bins = [state.outcomes.bins[LOSS]] * len(each.values)
+                self._fit(name, state.outcomes.slice_streams(each.labels), bins, whole)
 
     def _show(self, name: str, counted: Counted, said: Said) -> None:
         """Give rows to a group's detectors; what they find becomes alerts."""
@@ -295,7 +308,9 @@ class Watcher:
         for found in group.update(counted):
             context = context_of(
                 self.name, state.version, state.reference.id, str(self.model.false_alarms), self.groups,
-                [each.place for each in state.found.slices] if name == "found" else state.schema.labels, name, found,
+                {group_of(each): each.labels for each in state.schema.slices}
+                | {"found": [each.place for each in state.found.slices]},
+                name, found,
             )  # fmt: skip
             context.breaches = state.schema.quality.breaches()
             context.strange = state.schema.strange.since(found.alarm.since_s)
@@ -350,49 +365,30 @@ class Watcher:
         return msgspec.structs.replace(self.state, groups=groups, sample=sample)
 
     def restore(self, state: WatcherState) -> None:
+        """Go on from a state, as far as the configuration still declares what it is of (`redeclared`). Raises
+        StateError for a state that cannot be gone on from."""
+        redeclared.adopt(state, self.model)
         self.state = state
         if state.schema is not None and self.constraints is not None:
             state.schema.quality.edit(self.constraints)
         self.groups = {
-            name: Group.restore(
-                saved, self.model.detectors, budget_of(self.model.false_alarms, share_of(self.model, name)),
-                seed_of(self.name, name),
-            )
+            name: Group.restore(saved, self.model.detectors, *self._means(name), self._wanted(name))
             for name, saved in state.groups.items()
-        }  # fmt: skip
+        }
         self._attach()
-        if state.schema is not None and state.outcomes is not None:
-            by_days = self.groups["outcomes"].state.by_days
-            self.explaining = Explaining(state.schema, state.outcomes, by_days, state.sample)
+        self.restored = True
+
+    def _withdraw(self, at: float) -> Said:
+        """Alerts of what the configuration does not watch any more end with the first slab after it has changed."""
+        self.restored = False
+
+        def watched(group: str, stream: str) -> bool:
+            return redeclared.is_watched(self.groups, self.parity, group, stream)
+
+        return [*self.state.book.withdraw(watched, redeclared.WITHDRAWN, at)]
 
     def figures(self) -> dict[str, Any]:
         """Plain values for people."""
-        state, found = self.state, self.state.reference
-        return {
-            "status": {name: group.status() for name, group in self.groups.items()},
-            "reference": {"collecting": state.collected, "of": self.model.reference.first}
-            if found is None
-            else {"id": found.id, "n": found.n, "from": words.moment(found.start), "to": words.moment(found.end)},
-            "rows": state.rows,
-            "outcomes": state.outcome_rows,
-            "expired": state.expired,
-            "outcomes_left_out": state.outcomes_left_out,
-            "late": state.reporting.late,
-            "lost": state.reporting.lost,
-            "windows": state.reporting.count,
-            "windows_forgotten": state.reporting.forgotten,
-            "new_features": dict(state.new_features),
-            "strange": {} if state.schema is None else state.schema.strange.figures(),
-            "leakage": state.leaks.figures(),
-            "found_slices": state.found.figures(),
-            "label_bias": {} if self.cohorts is None else self.cohorts.biased(),
-            "constraints": {} if state.schema is None else state.schema.quality.figures(),
-            "performance": state.performance.figures(),
-            "alerts": state.book.figures(),
-            "importance": {} if self.explaining is None else self.explaining.importance(),
-            "expected": {name: dict(each) for name, each in state.reporting.expected.items()},
-            "realised": dict(state.reporting.realised),
-            "calibration": state.performance.meaning("champion"),
-            "fairness": {} if self.parity is None else self.parity.figures(),
-            "streams": {} if self.cohorts is None else {k: {"psi": v} for k, v in state.reporting.psi.items()},
-        }
+        return figures_of(
+            self.state, self.groups, self.cohorts, self.parity, self.explaining, self.model.reference.first
+        )

@@ -38,13 +38,11 @@ LOSS: Final = 1
 
 
 class Outcomes(msgspec.Struct):
-    """Streams of the outcomes and of the losses by slice; bins are learned from the first outcomes."""
+    """Streams of the outcomes; bins are learned from the first outcomes."""
 
     task: Task
     streams: list[Stream]
     bins: list[Bins]
-    slice_streams: list[Stream]
-    slice_bins: list[Bins]
     meaning: Meaning | None = None
 
     def read(self, results: Results) -> Rows:
@@ -57,22 +55,24 @@ class Outcomes(msgspec.Struct):
             values[j], codes[j] = read(column, stream.kind, self.bins[j], n)
         return Rows(results.order[results.fates], codes.T, values.T)
 
-    def read_slices(self, coded: Sequence[tuple[int, Ints]], outcomes: Rows, results: Results) -> Rows:
-        """(n, slices) losses, each under the slices that its row belongs to; `coded` holds, for every declared slice,
-        where its values begin and each row's value."""
-        n, total = len(outcomes), len(self.slice_streams)
-        codes = np.full((total, n), -1, np.int32)
-        values = np.full((total, n), np.nan)
-        for start, code in coded:
-            k = code[results.fates]
-            mine = np.flatnonzero(k >= 0)
-            codes[start + k[mine], mine] = outcomes.codes[mine, LOSS]
-            values[start + k[mine], mine] = outcomes.values[mine, LOSS]
+    def slice_streams(self, values: Sequence[dict[str, str]]) -> list[Stream]:
+        """The losses of a declared slice, by its values in words; their bins are those of the loss."""
+        names = [",".join(f"{name}={value}" for name, value in each.items()) for each in values]
+        return [Stream(f"loss[{name}]", self.streams[LOSS].kind) for name in names]
+
+    def read_slice(self, code: Ints, size: int, outcomes: Rows, results: Results) -> Rows:
+        """(n, size) losses of a declared slice, each under the value of its row; `code` is that of every row."""
+        n, k = len(outcomes), code[results.fates]
+        codes = np.full((size, n), -1, np.int32)
+        values = np.full((size, n), np.nan)
+        mine = np.flatnonzero(k >= 0)
+        codes[k[mine], mine] = outcomes.codes[mine, LOSS]
+        values[k[mine], mine] = outcomes.values[mine, LOSS]
         return Rows(outcomes.time_s, codes.T, values.T)
 
 
-def learn(model: Model, labels: Sequence[dict[str, str]], results: Results) -> Outcomes:
-    """What the first outcomes show; `labels` are the slice values in words."""
+def learn(model: Model, results: Results) -> Outcomes:
+    """What the first outcomes show."""
     kind: Kind = "numeric" if model.task == "regression" else "loss"
     streams = [
         Stream("label", prediction_kind(model)),
@@ -85,9 +85,7 @@ def learn(model: Model, labels: Sequence[dict[str, str]], results: Results) -> O
     scores = meaning.learn(results) if model.task == "binary" else None
     streams += [Stream(meaning.STREAM, "numeric", MEANING_WEIGHT)] if scores else []
     bins = [learn_bins(stream, column_of(model.task, stream.name, results, scores) or NOTHING) for stream in streams]
-    names = [",".join(f"{name}={value}" for name, value in each.items()) for each in labels]
-    by_slice = [Stream(f"loss[{name}]", kind) for name in names]
-    return Outcomes(model.task, streams, bins, by_slice, [bins[LOSS]] * len(by_slice), scores)
+    return Outcomes(model.task, streams, bins, scores)
 
 
 NOTHING: Final = Column(np.zeros(0))
