@@ -181,7 +181,8 @@ class Panel:
         scores[made.stream, made.node] = hypergeometric_scores(drawn_b - drawn_a, drawn_c - drawn_a, b - a, c - b, xi)
         r = m * n / np.maximum(m + n, 1)
         log_evidence = np.sqrt(r) * np.matmul(scores[:, None, :], made.vectors)[:, 0] - r * made.squares / 2
-        return np.where(r > 0, wage * self.shares[:, None] * self._weights(m), 0.0), log_evidence
+        wages = np.where(r > 0, wage * self.shares[:, None] * self._weights(m), 0.0)
+        return wages, log_evidence + budgeting.raised(self.state.sums + wages, np.sqrt(r * made.squares))
 
     def _weights(self, m: Ints) -> Floats:
         """(d, B) weights of bets on blocks of (d, 1) rows: those of before where no value is missing."""

@@ -146,6 +146,32 @@ def test_shares_follow_weights_and_refuse_nonsense() -> None:
             budget.shares(wrong)
 
 
+@pytest.mark.parametrize(
+    ("paid", "signal"), [(1e-7, 5.0), (1e-7, 8.0), (1e-3, 2.0), (0.4, 1.0), (1e-12, 7.5), (0.9, 0.5)]
+)
+def test_a_raised_bet_pays_for_alarms_what_it_was_paid_and_no_more(paid: float, signal: float) -> None:
+    """F08: E[min(c paid e, 1)] is what was paid, by quadrature of the normal score."""
+    factor = float(budget.raised(np.array([[paid]]), np.array([[signal]]))[0, 0])
+    z = np.linspace(-12, 45, 600_001)
+    value = np.minimum(paid * np.exp(np.minimum(factor + signal * z - signal**2 / 2, 700.0)), 1.0)
+    expected = float(np.trapezoid(value * stats.norm.pdf(z), z))
+    assert factor > 0 and 0.97 * paid < expected <= paid * (1 + 1e-6)
+
+
+@given(st.lists(st.tuples(st.floats(0, 2), st.just(0.0) | st.floats(1e-3, 200)), min_size=1, max_size=20))
+def test_no_bet_is_raised_beyond_what_it_was_paid(bets_made: list[tuple[float, float]]) -> None:
+    """F08: whatever the Newton steps had time for; what was not paid, or cannot matter in one block, stays."""
+    paid, signal = np.array(bets_made).T[:, None]
+    factor = budget.raised(paid, signal)
+    assert factor.shape == paid.shape and np.all(factor >= 0) and np.all(np.isfinite(factor))
+    possible = (paid > 0) & (paid < 1) & (signal > 0)
+    assert np.all(factor[~possible] == 0)
+    a, s = paid[possible], signal[possible]
+    away = (-np.log(a) - factor[possible]) / s
+    spent = stats.norm.logcdf(away - s / 2) + factor[possible]
+    assert np.all(np.exp(np.minimum(spent, 1)) + stats.norm.cdf(-away - s / 2) / a <= 1 + 1e-9)
+
+
 def test_wages_are_what_the_budget_pays_for_rows_or_for_time() -> None:
     """F08"""
     assert Budget(2, events=1_000).wage(50, 7) == pytest.approx(0.1)

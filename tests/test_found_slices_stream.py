@@ -30,17 +30,24 @@ def crossed(seed: int, worse: float) -> Stream:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_a_slice_that_nobody_declared_is_found_and_its_loss_watched(seed: int) -> None:
+    """F10, F20: one alert tells of it; where the loss of all rows came first, as one that belongs to that."""
     watch, outputs = watched(SETTINGS, crossed(seed, worse=0.5))
     found = watch.figures()["models"]["m"]["found_slices"]
     assert found and "plan = b" in found[0]["slice"]
     assert all(each["excess"] > 0 for each in found)
-    own = [a for a in alerts(outputs) if a.slice]
-    assert own and own[0].kind == "concept_drift"
-    assert own[0].slice["plan"] == "b" and own[0].stream.startswith("loss[")
-    assert own[0].impact is not None and own[0].impact["delta"] > 0.2
+    told = alerts(outputs)
+    assert len({a.alert_id for a in told}) == 1 and told[0].kind == "concept_drift"
+    assert any(name.startswith("loss[plan = b") for name in (told[-1].stream, *told[-1].related))
     assert "found" in watch.figures()["models"]["m"]["status"]
+
+
+@pytest.mark.parametrize("seed", [2, 4])
+def test_an_alert_that_begins_in_a_found_slice_says_which_and_how_much(seed: int) -> None:
+    own = alerts(watched(SETTINGS, crossed(seed, worse=0.5))[1])[0]
+    assert own.slice["plan"] == "b" and own.stream.startswith("loss[")
+    assert own.impact is not None and own.impact["delta"] > 0.2
 
 
 def test_found_slices_in_which_nothing_changes_raise_nothing() -> None:

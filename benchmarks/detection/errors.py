@@ -3,6 +3,9 @@
 Every peer is tuned by an oracle to the loosest parameter that raises at most ten false alarms per million on this very
 null; this engine's budget is ten. `calibrated` raises its budget until it is measured to raise ten as well: a
 comparison, not a mode with a stated bound. All see 10,000 errors before the change, of which 5,000 are the reference.
+A peer's null is streams as long as those of the delays, counted after the reference, each with a fresh detector. On one
+stream of two million EDDM was tuned to 13 alarms, all in its first 4,000 values: then its largest distance was one that
+it never came near again. At that parameter it raises 2,000 per million where delays are measured.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.detection import bars, oracle, peers
+from benchmarks.detection import bars, oracle, peers, reasons, telling
 from benchmarks.detection.bars import Bar, Part
 from benchmarks.detection.peers import Peer
 from detectors.contract import Bins, Budget, Rows, Stream
@@ -52,7 +55,7 @@ class Size(NamedTuple):
     steps: int
 
 
-FULL = Size(600, 200, 80_000_000, 2_000_000, 500_000, 9)
+FULL = Size(1_500, 200, 80_000_000, 2_000_000, 500_000, 9)
 QUICK = Size(60, 3, 600_000, 30_000, 4_000, 3)
 
 
@@ -92,6 +95,7 @@ def run(quick: bool, seed: int) -> Part:
         "failed": failed,
         "a_peer_is_quicker": {name: _behind(row) for name, row in rows.items()} if size.slow_null >= ENOUGH else SHORT,
     }
+    telling.show(f"errors: {telling.QUICKER}", telling.quicker(figures))
     return Part(figures=figures, bars=demands(alarms, size.null, rows))
 
 
@@ -103,11 +107,8 @@ def demands(alarms: int, errors: int, rows: dict[str, dict[str, Any]]) -> list[B
     ]
     for name, bounds in BOUNDS.items():
         for after, bound in zip(AFTER, bounds, strict=True):
-            median = rows[_name(after)][name]["median"]
-            value = math.inf if median is None else median
-            found.append(
-                bars.at_most(f"delay, error rate {_name(after)}, {name}", value, SLACK * bound, "errors, median")
-            )
+            told = f"delay, error rate {_name(after)}, {name}"
+            found.append(bars.median_at_most(told, rows[_name(after)][name], SLACK * bound, "errors"))
     return found
 
 
@@ -116,10 +117,12 @@ def _name(after: float) -> str:
 
 
 def _behind(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Against ours at the same measured false-alarm rate."""
-    return bars.behind(
-        {name: found["median"] for name, found in row.items() if name not in ("always", "never")}, CALIBRATED
-    )
+    """Against ours at the same measured false-alarm rate, with why."""
+    medians = {name: found["median"] for name, found in row.items() if name not in ("always", "never")}
+    return [
+        {"against": CALIBRATED, **lost, "reason": reasons.of_errors(lost["peer"])}
+        for lost in bars.behind(medians, CALIBRATED)
+    ]
 
 
 class _Replicates:
@@ -169,9 +172,11 @@ def engine(budget: float, after: float, runs: int, seed: int) -> list[float]:
 def other(peer: Peer, size: Size, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """False alarms of a tuned peer, and its delays by row; its library's default beside."""
     n = size.slow_null if peer.slow else size.peer_null
-    null = _zeros_and_ones(np.random.default_rng([seed, 303]), n, BEFORE)
-    tuned = oracle.tune(peer, null, PER_MILLION, size.steps)
-    told = {"parameter": tuned.parameter, "default": peer.default, **bars.rate(tuned.alarms, n / 1e6)}
+    each = min(n, BEFORE_ROWS + AFTER_ROWS_MAX)
+    draws = [np.random.default_rng([seed, 303, k]) for k in range(n // each)]
+    nulls = [_zeros_and_ones(draw, REFERENCE_ROWS + each, BEFORE) for draw in draws]
+    tuned = oracle.tune(peer, nulls, PER_MILLION, size.steps, REFERENCE_ROWS)
+    told = {"parameter": tuned.parameter, "default": peer.default, **bars.rate(tuned.alarms, n // each * each / 1e6)}
     runs = max(size.peer_runs // 4, 2) if peer.slow else size.peer_runs
     delays = {
         _name(after): bars.delays([_delay(peer, tuned.parameter, after, seed, i) for i in range(runs)])

@@ -22,14 +22,21 @@ class Tuned(NamedTuple):
     per_million: float
 
 
-def tune(peer: Peer, null: Sequence[float], target_per_million: float, steps: int = STEPS) -> Tuned:
-    """Bisect for the loosest parameter with at most the target's alarms on the null; the strictest if none has."""
+def tune(
+    peer: Peer, nulls: Sequence[Sequence[float]], target_per_million: float, steps: int = STEPS, uncounted: int = 0
+) -> Tuned:
+    """Bisect for the loosest parameter with at most the target's alarms on the nulls; the strictest if none has.
+
+    Each null is seen by a fresh detector, and alarms on its first `uncounted` values do not count. Nulls should be as
+    long as the streams on which delays are measured: some detectors (EDDM, DDM) alarm often while they are young, until
+    they get stuck, and so look quiet on one long stream.
+    """
     strict, loose = math.log(peer.strict), math.log(peer.loose)
-    allowed = target_per_million * len(null) / 1e6
-    best = Tuned(peer.strict, *_measured(peer, peer.strict, null))
+    allowed = target_per_million * _counted(nulls, uncounted) / 1e6
+    best = Tuned(peer.strict, *_measured(peer, peer.strict, nulls, uncounted))
     for _ in range(steps):
         middle = (strict + loose) / 2
-        found = Tuned(math.exp(middle), *_measured(peer, math.exp(middle), null))
+        found = Tuned(math.exp(middle), *_measured(peer, math.exp(middle), nulls, uncounted))
         if found.alarms <= allowed:
             strict, best = middle, found
         else:
@@ -37,9 +44,13 @@ def tune(peer: Peer, null: Sequence[float], target_per_million: float, steps: in
     return best
 
 
-def _measured(peer: Peer, parameter: float, null: Sequence[float]) -> tuple[int, float]:
-    count = len(alarms(peer.make(parameter), null))
-    return count, count * 1e6 / len(null)
+def _measured(peer: Peer, parameter: float, nulls: Sequence[Sequence[float]], uncounted: int) -> tuple[int, float]:
+    count = sum(i >= uncounted for null in nulls for i in alarms(peer.make(parameter), null))
+    return count, count * 1e6 / _counted(nulls, uncounted)
+
+
+def _counted(nulls: Sequence[Sequence[float]], uncounted: int) -> int:
+    return sum(max(len(null) - uncounted, 0) for null in nulls)
 
 
 class Line(NamedTuple):

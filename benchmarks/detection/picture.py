@@ -6,10 +6,13 @@ runs has no bar.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
+
+from benchmarks.detection import telling
 
 OURS, PEER, BASELINE = "#1f6f54", "#b8860b", "#888888"
 SMALLEST = 0.01
@@ -21,11 +24,17 @@ def write(path: Path, document: dict[str, Any]) -> None:
     charts = [
         chart for part, draw in CHARTS if document["figures"].get(part) for chart in draw(document["figures"][part])
     ]
-    page(path, "Detection, measured", charts, document["bars"])
+    page(path, "Detection, measured", charts, document["bars"], telling.lists(document))
 
 
-def page(path: Path, title: str, charts: list[go.Figure], bars: list[dict[str, Any]]) -> None:
-    """Charts above a table of bars, in one file."""
+def page(
+    path: Path,
+    title: str,
+    charts: list[go.Figure],
+    bars: list[dict[str, Any]],
+    lists: Sequence[tuple[str, list[telling.Listed]]] = (),
+) -> None:
+    """Charts above lists and a table of bars, in one file."""
     bodies = [
         chart.to_html(full_html=False, include_plotlyjs="inline" if number == 0 else False)
         for number, chart in enumerate(charts)
@@ -36,12 +45,18 @@ def page(path: Path, title: str, charts: list[go.Figure], bars: list[dict[str, A
         for bar in bars
     )
     head = "<tr><th>bar</th><th>value</th><th>bound</th><th>unit</th><th></th></tr>"
+    told = "".join(
+        f"<h2>{name}</h2><table>"
+        + "".join(f"<tr><td>{one.what}</td><td>{one.figures}</td><td>{one.reason}</td></tr>" for one in listed)
+        + "</table>"
+        for name, listed in lists
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         f"<!doctype html><meta charset='utf-8'><title>tidegate: {title}</title>"
         "<style>body{font:14px sans-serif;max-width:1100px;margin:2em auto}"
         "td,th{padding:2px 8px;text-align:left}</style>"
-        f"<h1>{title}</h1>{''.join(bodies)}<h2>Bars</h2><table>{head}{rows}</table>",
+        f"<h1>{title}</h1>{''.join(bodies)}{told}<h2>Bars</h2><table>{head}{rows}</table>",
         encoding="utf-8",
     )
 
