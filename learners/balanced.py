@@ -6,7 +6,7 @@ a regression has no classes (`learners.replay.make` says so).
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -46,6 +46,8 @@ class Balanced:
     then over the items of the class. Not for streams whose frequencies of classes are what is to be learned: a model
     that learns from balanced draws says the rare class more often than it occurs.
     """
+
+    asks_loss: ClassVar[bool] = False
 
     def __init__(self, bytes_max: int, seed: int) -> None:
         self.bytes_max = bytes_max

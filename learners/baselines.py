@@ -23,14 +23,17 @@ class Majority(Keeps):
         self.counts: dict[Label, float] = {}
 
     def predict(self, x: FeatureDict) -> Said:
-        total = sum(self.counts.values())
+        counts = self.counts
         if self.task == "binary":
-            share = self.counts.get(1, 0.0) / total if total else 0.5
+            ones = counts.get(1, 0.0)
+            total = ones + counts.get(0, 0.0)
+            share = ones / total if total else 0.5
             return Said(int(share > 0.5), share)
+        total = sum(counts.values())
         if not total:
             return Said("", None)
-        best = max(self.counts, key=self.counts.__getitem__)
-        return Said(best, self.counts[best] / total, {str(y): n / total for y, n in self.counts.items()})
+        best = max(counts, key=counts.__getitem__)
+        return Said(best, counts[best] / total, {str(y): n / total for y, n in counts.items()})
 
     def learn(self, x: FeatureDict, y: Label, weight: float = 1.0, lag: int = 0) -> None:
         self.counts[y] = self.counts.get(y, 0.0) + weight

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 import xxhash
@@ -30,6 +30,9 @@ def chance(seed: int, purpose: str, counter: int, below: int) -> int:
 class Buffer(Protocol):
     """What is learned again with new examples. Which items are kept and drawn is the kind's own idea; each is shown
     once. An item larger than the whole buffer is refused and counted."""
+
+    asks_loss: ClassVar[bool]
+    """Whether `loss` says anything to it."""
 
     def add(self, item: bytes, label: Label | None = None, loss: float | None = None) -> None:
         """Show one item with its label and the loss it had when it was predicted; it may or may not be kept. O(log n)
@@ -69,6 +72,8 @@ class Reservoir:
     smaller one and the bytes no longer suffice, places are given up at random, never to be had again: the rest is
     still a uniform sample, but for a slight preference of small items.
     """
+
+    asks_loss: ClassVar[bool] = False
 
     def __init__(self, bytes_max: int, seed: int) -> None:
         self.bytes_max = bytes_max
@@ -140,6 +145,8 @@ class Recent:
 
     It follows a change quickest, and forgets what has not come for long: no help where an old concept returns.
     """
+
+    asks_loss: ClassVar[bool] = False
 
     def __init__(self, bytes_max: int, seed: int = 0) -> None:
         self.bytes_max = bytes_max

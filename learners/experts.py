@@ -20,7 +20,7 @@ from learners.linear import Array, Linear, Prepared
 from learners.metrics import Task
 from learners.mixture import VIEWS, Mixture
 from learners.neighbours import Neighbours
-from learners.state import Keeps
+from learners.state import Keeps, made
 from learners.trees import Bare, Shares, Trees
 
 STEPS: Final = (0.003, 0.01, 0.1, 1.0)
@@ -232,16 +232,10 @@ class Experts(Keeps):
 
     def _panel(self, state: Any, is_frozen: bool) -> _Panel:
         linear, weights, trees, near, at = state
-        kept = None if trees is None else Bare.__new__(Bare) if is_frozen else Trees.__new__(Trees)
-        others = None if near is None else Neighbours.__new__(Neighbours)
-        panel = _Panel(Linear.__new__(Linear), Hinges.__new__(Hinges), kept, others, at)
-        panel.linear.__dict__ = linear
-        panel.hinges.steps, panel.hinges.weights = self.now.hinges.steps, weights
-        if others is not None:
-            others.__dict__ = near
-        if kept is not None:
-            kept.__dict__ = trees
-        return panel
+        hinges = made(Hinges, {"steps": self.now.hinges.steps, "weights": weights})
+        kept = None if trees is None else made(Bare, trees) if is_frozen else made(Trees, trees)
+        others = None if near is None else made(Neighbours, near)
+        return _Panel(made(Linear, linear), hinges, kept, others, at)
 
 
 def _share_of_one(counts: Shares) -> float:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from scipy import stats
+from scipy import special, stats
 
 from learners.contract import Label, Said
 from learners.metrics import Task
@@ -192,7 +192,7 @@ def _paired(check: Check, where: str, differences: Sequence[float], margin: floa
         return Finding(check, None, margin, True, f"{where}: {n} answers, too few to compare")
     mean = math.fsum(differences) / n
     error = math.sqrt(math.fsum((x - mean) ** 2 for x in differences) / (n - 1) / n)
-    low = mean - float(stats.t.isf(alpha, n - 1)) * error
+    low = mean + float(special.stdtrit(n - 1, alpha)) * error  # stats.t.isf, without its 200 us of checks
     words = f"{where}: loses {mean:+.4f} against the last good one ({n} answers), surely {low:+.4f}, at most {margin}"
     return Finding(check, mean, margin, low <= margin, words)
 

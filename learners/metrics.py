@@ -43,7 +43,7 @@ SCORE_BINS: Final = len(SCORE_EDGES) + 1
 class Metrics(msgspec.Struct):
     """Sums over scored answers; `values` turns them into means.
 
-    1.3 us an answer, 1.7 where there are several classes. A state written before a field was added is read with the
+    0.9 us an answer, 1.3 where there are several classes. A state written before a field was added is read with the
     field's default: what needs it then speaks of the answers since.
 
     >>> m = Metrics("binary")
@@ -82,28 +82,31 @@ class Metrics(msgspec.Struct):
     def take(self, said: Said, y: Label) -> None:
         """Count one answer against its label. Regression: `y` and the prediction are numbers; raises ValueError, and
         counts nothing, where one of them is not finite."""
-        task, score = self.task, said.score
+        task = self.task
+        prediction, score, _ = said
         if task == "regression":
-            self._take_number(float(said.prediction), float(y))
+            self._take_number(float(prediction), float(y))
             return
         self.n += 1
-        right = said.prediction == y
-        self.right += right
+        right = prediction == y
+        if right:
+            self.right += 1
         if self.last is not None:
             self.followed += 1
-            self.repeats += y == self.last
+            if y == self.last:
+                self.repeats += 1
         self.last = y
         if task == "multiclass":
             self._take_class(said, y, right)
             return
         one = y == 1
-        self.confusion[2 * one + (said.prediction == 1)] += 1
+        self.confusion[2 * one + (prediction == 1)] += 1
         if score is None or score != score:
             return
         self.scored += 1
         share = score if one else 1.0 - score
         self.brier += (1.0 - share) ** 2
-        self.log_loss -= math.log(min(max(share, PROBABILITY_MIN), 1.0))
+        self.log_loss -= math.log(share if PROBABILITY_MIN < share < 1.0 else min(max(share, PROBABILITY_MIN), 1.0))
         (self.ones if one else self.zeros)[bisect_right(SCORE_EDGES, score)] += 1
 
     def _take_class(self, said: Said, y: Label, right: bool) -> None:

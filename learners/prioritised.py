@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from heapq import heappop, heappush
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -64,6 +64,8 @@ class Prioritised:
     what was hard for an untrained model is not hard for ever. Not for streams with many wrong labels: what cannot be
     learned is replayed most.
     """
+
+    asks_loss: ClassVar[bool] = True
 
     def __init__(self, bytes_max: int, seed: int) -> None:
         self.bytes_max = bytes_max

@@ -25,7 +25,7 @@ def check(stage: str, state: bytes | memoryview, known: int) -> None:
     try:
         found = msgspec.msgpack.decode(state, type=_Versioned).version
     except msgspec.DecodeError as error:
-        raise StateError(f"not the state of {stage}: {error}") from error
+        raise StateError(f"not the state of {stage}, or one of an early version ({error}): {REMEDY}") from error
     if found != known:
         why = f"the state of {stage} has version {found}, this program reads {known}"
         raise StateError(f"{why}: {REMEDY}")

@@ -220,7 +220,6 @@ def test_score_goes_on_with_what_is_still_configured() -> None:
 
 
 @pytest.mark.parametrize("part", ["champion", "challengers"])
-@pytest.mark.xfail(strict=True, reason="a held snapshot of another learner is refused, and with it the whole stage")
 def test_a_learner_that_is_configured_otherwise_answers_untrained_until_it_is_published(part: str) -> None:
     """F54."""
     changed = learning(**{part: "majority" if part == "champion" else {"tree": "river.tree.HoeffdingTreeClassifier"}})
@@ -228,7 +227,6 @@ def test_a_learner_that_is_configured_otherwise_answers_untrained_until_it_is_pu
     assert found["champion" if part == "champion" else "tree"] == 0 and found["baseline"] == FIRST
 
 
-@pytest.mark.xfail(strict=True, reason="snapshots that are held are never dropped")
 def test_snapshots_of_what_is_configured_no_more_leave_no_trace() -> None:
     """F54."""
     score = Score(configured(other=BASE), 0, 1, None, {"dev": KEY})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gc
 import io
 import os
 import pickle
@@ -259,3 +261,41 @@ def test_a_learner_of_one_process_continues_in_another_bit_for_bit(tmp_path: Pat
 def test_the_version_is_that_of_the_distribution() -> None:
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
     assert tidegate.__version__ == project["version"]
+
+
+WHOLE = zlib.decompress(base64.b85decode(
+    b"c-n1J$!-%t5cLu#cJ`Q%1QYfp3Cke(0VD|Wp@^Xk<iMrXnQ2d2>RIUSaY9fe5D2(4@Bw@PzmQAc;RCqj04EN70yX2r_JNjW=GD@#UR6z"
+    b"@P<r~aaLd*nXd?n<B4rnp=yK(_Q4mL(JF$ql6d||O$H%Cm4Ue^*a3d+XYeW>H@kn`Gac^C?##T1OF8A!5<V=NJX{W=PNfg(%wi78&(}3"
+    b";TQ8!9LqivDdO28R%)VfRw7P^>M$@6Sg@{XZVVr>0k<O|g3wz-c)8jIRSPidx!DH=o`myV2ls<>}!QH%|VJ+ACbFD-XC+V^bvNpsznWW"
+    b"Uv;h`Y_bM50_<y^k#!78*O1w;)0!Wro|ykP5>Q<~@(dNNZakCdoV~zl>___zoBTwxKx2J`Pb@N#4Qdww)Fsa=AP<RD{CVTHm&lgAmG`a"
+    b";1o=ub3w|YMRKh1(SJmOT*QN0yx6wTw&!(m&pXTM|%piUGCkW`G=}R8>fp~#Cd0{8{f=vzQ!^7l7=k6h0|EF&@Q6R4lWrtM2*6Ybs`mH"
+    b"rRJz)+R*H`pf1bi_`34>OR<n2C=e(@8Hxl-<Wsu#Cf!e0p-f<eKqYgu(Htc(M)2K_SINfg3e?Dc3gZOI8YX(MdG~LRR>S16=hw6BY-*U"
+    b"wJktaU$rj8Im?ik`GtLpH6F4z&%o8|CVBy#Si%9iu@38r8{*~T>C9H}xrwB9%oF3d-9!P*Q1B|I>NwaWt;M@>CKZGxk=7HJ&J>B^J0xp"
+    b"v6`u{3lBF%e2BmJ7?UnX#cz}3FSl>rxKt`b-ya1EoYy-^&r-~Kqearj5KS|3f?PT@LfC0hyHAT78_*1*Zk_vwe!`3E|xY=r"
+))  # fmt: skip
+"""A logistic regression after three examples, written when objects were restored as a whole."""
+
+
+def test_a_snapshot_of_whole_objects_is_read_as_ever() -> None:
+    path = "river.linear_model.LogisticRegression"
+    restored = make(path, {}, "binary", 1)
+    restored.restore(WHOLE)
+    assert (
+        restored.digest() == taught(make(path, {}, "binary", 1), [({"a": float(i)}, i % 2) for i in range(3)]).digest()
+    )
+    again = make(path, {}, "binary", 1)
+    again.restore(restored.snapshot())
+    assert (again.digest(), again.snapshot()) == (restored.digest(), restored.snapshot())
+
+
+def test_what_is_restored_keeps_its_attributes_where_python_reads_them_fastest() -> None:
+    """Not in a dict of their own, as CPython before 3.13 does once somebody has asked an object for its dict."""
+    learner: Any = taught(make("river.tree.HoeffdingTreeClassifier", {}, "binary", 1), stream(300))
+    learner.restore(learner.snapshot())
+    assert not has_dict(learner.model)
+    vars(learner.model)
+    assert has_dict(learner.model)
+
+
+def has_dict(model: Any) -> bool:
+    return any(type(held) is dict and "grace_period" in held for held in gc.get_referents(model))

@@ -6,7 +6,7 @@ know what is learned then (`stream.stages.course`).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -25,6 +25,9 @@ UNTRAINED: Final = "0"
 
 NUMBER_MAX: Final = 1e100
 """One larger number in an example would leave most models without an answer for ever."""
+
+
+NUMBER: Final = "a number"
 
 
 class AdmissionState(msgspec.Struct):
@@ -49,16 +52,22 @@ class Admission:
 
     def item(self, example: Example) -> Item:
         """The example as learners take it. Raises InputFault where it cannot be used."""
-        y = self._label(example.label)
-        item = Item(example.prediction.features, y, example.weight, example.completed, self._lag(example.prediction))
-        self._check_kinds(item)
-        self._check_leaks(example)
+        said = example.prediction
+        item = Item(said.features, self._label(example.label), example.weight, example.completed)
+        if said.model_updates is not None:
+            item.lag = self._lag(said, said.model_updates)
+        self._check_kinds(item.x)
+        if said.model_updates is not None or example.votes:
+            self._check_leaks(example)
         return item
 
     def said(self, example: Example) -> dict[str, Said]:
         """What our learners said of it; somebody else's champion has no `model_updates`, and is not ours to judge, nor
         is what was said by a learner that played the part before."""
-        said = {}
+        said: dict[str, Said] = {}
+        served = example.prediction
+        if served.model_updates is None and served.learner == CHAMPION and not example.votes:
+            return said
         for part, one in voices(example):
             pupil = self._roster.pupils.get(part)
             if pupil is None or (part == CHAMPION and one.model_updates is None):
@@ -75,18 +84,20 @@ class Admission:
             raise InputFault("label", f"label: {error}") from None
         return int(read) if self._task == "binary" else read
 
-    def _lag(self, prediction: Prediction) -> int:
-        """How many examples were learned since this was predicted; 0 where someone else predicted it."""
-        if prediction.model_updates is None or prediction.model_version not in (str(self._roster.version), UNTRAINED):
+    def _lag(self, prediction: Prediction, updates: int) -> int:
+        """How many examples were learned since this was predicted with so many; 0 where someone else predicted it."""
+        if prediction.model_version not in (str(self._roster.version), UNTRAINED):
             return 0
         pupil = self._roster.pupils.get(prediction.learner, self._roster.champion)
-        return max(pupil.learner.updates - prediction.model_updates, 0)
+        return max(pupil.learner.updates - updates, 0)
 
-    def _check_kinds(self, item: Item) -> None:
+    def _check_kinds(self, x: dict[str, Any]) -> None:
         """A number that becomes text would raise in the middle of a model's update: refuse it before."""
         kinds = self.state.kinds
         new: dict[str, str] = {}
-        for name, value in item.x.items():
+        for name, value in x.items():
+            if type(value) is float and -NUMBER_MAX <= value <= NUMBER_MAX and kinds.get(name) == NUMBER:
+                continue  # nearly always
             if value is None:
                 continue
             kind = _KINDS[type(value)]
@@ -95,11 +106,13 @@ class Admission:
                 new[name] = kind
             elif known != kind:
                 raise InputFault("features", f"features.{name} is {kind}; in the first example it was {known}")
-            if kind == "a number" and abs(value) > NUMBER_MAX:
+            if kind == NUMBER and abs(value) > NUMBER_MAX:
                 raise InputFault("features", f"features.{name} is {value:.3g}; its square is no number")
-        if len(kinds) + len(new) > limits.FEATURES_MAX:
-            raise InputFault("features", f"features.{next(iter(new))} is one more than {limits.FEATURES_MAX} names")
-        kinds |= new
+        if new:
+            if len(kinds) + len(new) > limits.FEATURES_MAX:
+                first = next(iter(new))
+                raise InputFault("features", f"features.{first} is one more than {limits.FEATURES_MAX} names")
+            kinds |= new
 
     def _check_leaks(self, example: Example) -> None:
         """F23: what was said by a learner in a state that this stage has not come to may have been said by one that
@@ -126,4 +139,4 @@ def voices(example: Example) -> list[tuple[str, Prediction | Vote]]:
     return [*said, *((vote.learner, vote) for vote in example.votes)]
 
 
-_KINDS: Final = {bool: "a number", int: "a number", float: "a number", str: "text", list: "a list"}
+_KINDS: Final = {bool: NUMBER, int: NUMBER, float: NUMBER, str: "text", list: "a list"}

@@ -92,24 +92,30 @@ class Course:
             kept.skipped += 1
             steering.pass_by(item.at, out)
             return
-        self._update(self._policy.due(item.at), item.at, None, out)
-        answers = self._judge(example, item)
-        item = self._weighed(example, item, answers.get(CHAMPION))
-        self._compare(example, item, answers, out)
-        self._importance(example, item, out)
-        self._overlap(example, item.at, out)
+        due = self._policy.due(item.at)
+        if due is not None:
+            self._update(due, item.at, None, out)
+        said = self._admission.said(example)
+        answers = self._judge(item, said)
+        answer = answers.get(CHAMPION)
+        if self._influence is not None and answer is not None:
+            item = self._weighed(example, item, answer)
+        self._compare(example, item, answers, None if CHAMPION in said else answer, out)
+        if self._weighing is not None:
+            self._importance(example, item, out)
+        if self._entity:
+            self._overlap(example, item.at, out)
         faults = [fault for now in self._policy.example(item) for fault in steering.teach(now)]
         if faults:
             raise InputFault("unlearnable", "; ".join(faults))
-        answer = answers.get(CHAMPION)
-        loss = None if answer is None else replay.loss(self._model.task, answer, item.y)
-        steering.buffer.add(encode(item), item.y, loss)
+        buffer = steering.buffer
+        loss = replay.loss(self._model.task, answer, item.y) if buffer.asks_loss and answer is not None else None
+        buffer.add(encode(item), item.y, loss)
         steering.look(item.at, out)
         steering.offer(item.at, out)
 
-    def _judge(self, example: Example, item: Item) -> dict[str, Said]:
+    def _judge(self, item: Item, said: Mapping[str, Said]) -> dict[str, Said]:
         """What each learner said of the example when it was asked, or says now, before it learns it."""
-        said = self._admission.said(example)
         answers = {}
         for part, pupil in self._steering.roster.pupils.items():
             answer = pupil.judge(item, said.get(part))
@@ -117,27 +123,32 @@ class Course:
                 answers[part] = answer
         return answers
 
-    def _weighed(self, example: Example, item: Item, said: Said | None) -> Item:
+    def _weighed(self, example: Example, item: Item, said: Said) -> Item:
         """The example with the weight that its source has earned."""
-        if self._influence is None or said is None or example.implicit:
+        assert self._influence is not None
+        if example.implicit:
             return item
         weight = self._influence.weigh(example.label_source, item.y, said, item.weight)
         return item if weight == item.weight else Item(item.x, item.y, weight, item.at, item.lag)
 
-    def _compare(self, example: Example, item: Item, answers: Mapping[str, Said], out: list[Output]) -> None:
-        """What the answers say of challengers, of arms, and of the champion beside the last good one."""
+    def _compare(
+        self, example: Example, item: Item, answers: Mapping[str, Said], now: Said | None, out: list[Output]
+    ) -> None:
+        """What the answers say of challengers, of arms, and of the champion beside the last good one. `now` is the
+        champion's answer, unless it was given long ago."""
         steering = self._steering
         if steering.trials is not None:
             steering.trials.take(example, item.y, answers)
         steering.traffic.take(example, item.y, answers)
         steering.refresh(item, out)
-        failed = steering.guard.watch(example, item, steering.roster.champion)
+        failed = steering.guard.watch(example, item, steering.roster.champion, now)
         if failed is not None:
             steering.turn_back("rollback", failed, item.at, None, out)
 
     def _importance(self, example: Example, item: Item, out: list[Output]) -> None:
         """What the champion goes by (F55), asked before it learns; a corrected example it has learned already."""
-        if self._weighing is not None and not example.revision:
+        assert self._weighing is not None
+        if not example.revision:
             roster = self._steering.roster
             told = self._weighing.watch(item, roster.champion.learner, roster.version)
             if told is not None:
@@ -146,7 +157,7 @@ class Course:
     def _overlap(self, example: Example, at: float, out: list[Output]) -> None:
         """Whether the same entity is on both sides of the trial that splits the traffic (F56)."""
         trials, routing = self._steering.trials, self.routing
-        shares = trials.shares() if self._entity and trials is not None else None
+        shares = None if trials is None else trials.shares()
         if shares is None or routing is None or example.revision:
             return
         found = self._sides.take(example, self._entity, shares, routing)

@@ -53,7 +53,7 @@ class Freshening:
         for name in turn.drop:
             del state.copies[name], self._learners[name]
         if turn.freeze is not None:
-            state.copies[turn.freeze] = champion.learner.snapshot()
+            state.copies[turn.freeze] = champion.remember()
             self._learners[turn.freeze] = champion.twin(state.copies[turn.freeze])
         ages = self._curve.ages(item.at) if turn.score else {}
         if ages:

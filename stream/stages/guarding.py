@@ -88,9 +88,9 @@ class Guard:
     def is_on(self) -> bool:
         return self._plan is not None
 
-    def watch(self, example: Example, item: Item, champion: Pupil) -> Failed | None:
+    def watch(self, example: Example, item: Item, champion: Pupil, now: Said | None) -> Failed | None:
         """Compare what the champion says of an example, before it learns it, with what the good copy says; what was
-        found against it."""
+        found against it. `now` is the champion's answer, where somebody has just asked it."""
         state = self._state
         if self._plan is None:
             return None
@@ -100,7 +100,7 @@ class Guard:
         if state.seen % SAMPLE_EVERY or self._good is None:
             return None
         # Not what was said when it was asked: where labels are late the good copy has learned since then.
-        now, good = answer_of(champion.learner, item), answer_of(self._good, item)
+        now, good = now or answer_of(champion.learner, item), answer_of(self._good, item)
         if now is None or good is None:
             return None
         state.answers.append(Answered(item.y, now, good, self._group(example), self._slices(example)))
@@ -135,7 +135,7 @@ class Guard:
         state = self._state
         if self._good is not None and champion.learner.updates < state.next_copy:
             return None  # a large model: the present comparison goes on
-        copy = copy or champion.learner.snapshot()
+        copy = copy or champion.remember()
         state.next_copy = champion.learner.updates + len(copy) // BYTES_PER_EXAMPLE
         if self._good is None:
             self._keep_good(copy, champion)
@@ -151,7 +151,7 @@ class Guard:
         assert self._good is not None
         said = [(one.y, answer_of(champion.learner, one), answer_of(self._good, one)) for one in held]
         answers = [Answered(y, now, good) for y, now, good in said if now is not None and good is not None]
-        copy = champion.learner.snapshot()
+        copy = champion.remember()
         self._state.answers = []
         return self._judged(self._examine(answers, len(copy), champion, at), copy, at)
 
@@ -205,8 +205,11 @@ class Guard:
         self._good = None
 
     def _keep_good(self, copy: bytes, champion: Pupil) -> None:
+        if self._good is None:
+            self._good = champion.twin(copy)
+        elif self._state.good != copy:
+            self._good.restore(copy)
         self._state.good = copy
-        self._good = champion.twin(copy)
 
     def _group(self, example: Example) -> str | None:
         fairness = self._model.fairness

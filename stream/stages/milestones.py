@@ -47,17 +47,17 @@ class Milestones:
         self._every = every
         self._state = MilestonesState(kept=[], due=every)
 
-    def pass_by(self, learned: int, at: float, roster: Roster) -> Milestone | None:
-        """Take a copy if one is due; the one taken."""
+    def pass_by(self, learned: int, at: float, roster: Roster) -> dict[str, bytes]:
+        """Take a copy if one is due; what was taken, by part."""
         state = self._state
         if learned < state.due:
-            return None
+            return {}
         taken = Milestone(learned, at, {part: pupil.remember() for part, pupil in roster.pupils.items()})
         kept = [*state.kept[1 - KEPT :], taken]
         while len(kept) > 1 and sum(one.size() for one in kept) > BYTES_MAX:
             kept.pop(0)
         self._state = MilestonesState(kept, learned + max(self._every, taken.size() // BYTES_PER_EXAMPLE))
-        return taken
+        return taken.learners
 
     def before(self, at: float) -> Milestone | None:
         """The newest copy that has learned nothing complete at `at` or later."""

@@ -5,6 +5,7 @@ Owns how learners become events. Refuses to know when that is due (`stream.stage
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -38,11 +39,14 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
-def publish(model: str, roster: Roster, span: Span, at: float, signing: Signing, out: list[Output]) -> int:
-    """A snapshot of every learner; how many were too large."""
+def publish(
+    model: str, roster: Roster, copies: Mapping[str, bytes], span: Span, at: float, signing: Signing, out: list[Output]
+) -> int:
+    """A snapshot of every learner, from those copies that have just been taken; how many were too large."""
     too_large = 0
     for part, pupil in roster.pupils.items():
-        event = snapshot(model, str(roster.version), pupil, span, at, signing)
+        copy = copies.get(part) or pupil.remember()
+        event = snapshot(model, str(roster.version), pupil, copy, span, at, signing)
         if event is None:
             too_large += 1
         else:
@@ -50,8 +54,10 @@ def publish(model: str, roster: Roster, span: Span, at: float, signing: Signing,
     return too_large
 
 
-def snapshot(model: str, version: str, pupil: Pupil, span: Span, at: float, signing: Signing) -> ModelSnapshot | None:
-    """The learner in its envelope; None if it is too large."""
+def snapshot(
+    model: str, version: str, pupil: Pupil, copy: bytes, span: Span, at: float, signing: Signing
+) -> ModelSnapshot | None:
+    """The learner, of which this is a copy, in its envelope; None if it is too large."""
     lineage: dict[str, Any] = {
         "parent": pupil.kept.published,
         "origin": pupil.origin,
@@ -61,7 +67,7 @@ def snapshot(model: str, version: str, pupil: Pupil, span: Span, at: float, sign
         "metrics": pupil.kept.metrics.values(),
     }
     header = pupil.header(model, version, lineage)
-    envelope = snapshots.seal(header, pupil.remember(), signing.key, signing.key_id)
+    envelope = snapshots.seal(header, copy, signing.key, signing.key_id)
     if len(envelope) > ENVELOPE_BYTES_MAX:
         return None
     pupil.kept.published = f"{version}@{pupil.learner.updates}"

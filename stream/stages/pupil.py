@@ -56,8 +56,9 @@ class Pupil:
         self._seed = seed
         self.kept = PupilKept(metrics=Metrics(task), origin=origin)
         self.learner: Learner = self._made()
-        self._copy = self.learner.snapshot()
         self._since: list[Item] = []
+        self._copy = b""
+        self.remember()
 
     def _made(self) -> Learner:
         return registry.make(self._spec.path, self._spec.parameters, self._task, self._seed)
@@ -84,7 +85,7 @@ class Pupil:
 
     def learn(self, item: Item) -> str | None:
         """Take one example in; on failure undo it, and return the reason."""
-        if len(self._since) >= min(max(len(self._copy) // UNDO_BYTES, UNDO_MIN), UNDO_MAX):
+        if len(self._since) >= self._since_max:
             self.remember()
         try:
             self.learner.learn(item.x, item.y, item.weight, item.lag)
@@ -102,15 +103,23 @@ class Pupil:
         self.remember()  # the next failure will not have to go as far
 
     def remember(self) -> bytes:
-        """A copy of the learner as it stands."""
+        """A copy of the learner as it stands; never an earlier one, for with some models an answer leaves a trace."""
         self._copy = self.learner.snapshot()
-        self._since.clear()
+        # It goes on as its own copy: what was pickled is slower afterwards (see `learners.state`), what comes back not.
+        self.learner.restore(self._copy)
+        self._begin()
         return self._copy
+
+    def _begin(self) -> None:
+        """The learner stands where the copy does."""
+        self._since.clear()
+        self._since_max = min(max(len(self._copy) // UNDO_BYTES, UNDO_MIN), UNDO_MAX)
 
     def go_back(self, state: bytes) -> None:
         """Be what an earlier snapshot was."""
         self.learner.restore(state)
-        self.remember()
+        self._copy = state
+        self._begin()
 
     def twin(self, state: bytes) -> Learner:
         """Another learner like this one, as it was at a snapshot."""
@@ -140,9 +149,7 @@ class Pupil:
 
     def restore(self, state: PupilState) -> None:
         """Raises SnapshotError."""
-        self.learner.restore(state.learner)
-        self._copy = state.learner
-        self._since.clear()
+        self.go_back(state.learner)
         self.kept = state.kept
 
     def figures(self, version: str) -> dict[str, Any]:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from learners import assignment, registry, snapshots
 from learners.assignment import Routing
 from learners.contract import Said
-from stream import codec, config
+from stream import codec, config, versions
 from stream.contract import PREDICTIONS, REQUESTS, Batch, Chunk, Output, Record
 from stream.errors import InputFault, StateError
 from stream.events import Heartbeat, ModelSnapshot, Prediction, Request, Role, Traffic
 from stream.joining.letters import dead_letter
 from stream.learning import CHAMPION, PREVIOUS, RIVAL
 from stream.stages.roster import Served, specs
+
+VERSION: Final = 3
 
 
 class Live(Protocol):
@@ -41,7 +43,7 @@ class _Held(msgspec.Struct):
 
 
 class _State(msgspec.Struct):
-    format: int = 2
+    version: int = VERSION
     held: dict[str, dict[str, _Held]] = {}
     traffic: dict[str, Traffic] = {}
     requests: int = 0
@@ -165,15 +167,23 @@ class Score:
         return {*self._models[model], PREVIOUS, RIVAL} if model in self._models else ()
 
     def _open(self, model: str, name: str, envelope: bytes) -> Served:
+        opened = self._verified(model, name, envelope)
+        if not self._is_configured(model, opened.header):
+            paths = ", ".join(spec.path for spec in self._models[model].values())
+            raise snapshots.SnapshotError(f"the snapshot is of {opened.header.path}, the configuration knows {paths}")
+        return Served(snapshots.load(opened), opened.header.version)
+
+    def _verified(self, model: str, name: str, envelope: bytes) -> snapshots.Opened:
         opened = snapshots.open_sealed(envelope, self._keys)
         header = opened.header
         if (header.model, header.learner) != (model, name):
             raise snapshots.SnapshotError(f"the envelope is of {header.model}/{header.learner}, not of {model}/{name}")
+        return opened
+
+    def _is_configured(self, model: str, header: snapshots.Header) -> bool:
+        """Whether some learner of the model is built so; under which name does not matter, for parts change hands."""
         known = self._models[model].values()
-        if not any((header.path, header.parameters) == (spec.path, spec.parameters) for spec in known):
-            paths = ", ".join(spec.path for spec in known)
-            raise snapshots.SnapshotError(f"the snapshot is of {header.path}, the configuration knows {paths}")
-        return Served(snapshots.load(opened), header.version)
+        return any((header.path, header.parameters) == (spec.path, spec.parameters) for spec in known)
 
     def _untrained(self, model: str, name: str) -> Served:
         spec, settings = self._models[model][name], self._config.models[model]
@@ -184,20 +194,29 @@ class Score:
         return codec.pack(self._state)
 
     def restore(self, state: bytes) -> None:
-        """Loads the held snapshots again, verified again. Raises StateError."""
+        """Loads the held snapshots again, verified again; those of learners that are configured no more, or otherwise,
+        are let go. Raises StateError."""
+        versions.check("score", state, VERSION)
         read: _State = codec.unpack(_State, state)
-        if read.format != 2:
-            raise StateError(f"state of score has format {read.format}; this version reads format 2")
+        for model in list(read.held):
+            parts = self._parts(model)
+            read.held[model] = {name: one for name, one in read.held[model].items() if name in parts}
+            if not parts:
+                del read.held[model]
+        read.traffic = {model: told for model, told in read.traffic.items() if model in self._models}
         self._state = read
         if self._live is not None:
             return
         for model, held in read.held.items():
-            for name, one in held.items():
-                if name in self._parts(model):
-                    try:
-                        self._learners[model][name] = self._open(model, name, one.envelope)
-                    except snapshots.SnapshotError as error:
-                        raise StateError(f"state of score: {model}/{name}: {error}") from error
+            for name, one in list(held.items()):
+                try:
+                    opened = self._verified(model, name, one.envelope)
+                    if self._is_configured(model, opened.header):
+                        self._learners[model][name] = Served(snapshots.load(opened), opened.header.version)
+                    else:
+                        del held[name]
+                except snapshots.SnapshotError as error:
+                    raise StateError(f"state of score: {model}/{name}: {error}") from error
 
     def figures(self) -> dict[str, Any]:
         s = self._state

@@ -6,7 +6,7 @@ agreement with the learners. Refuses to know which event asks for a change (`str
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 import msgspec
@@ -97,10 +97,11 @@ class Steering:
         """All learners, and what is replayed with it; a learner that fails is as it was before. Why those failed."""
         kept, pupils = self.kept, self.roster.pupils.values()
         faults = self._balanced(item) if self.balance else [f for pupil in pupils if (f := pupil.learn(item))]
-        for old in self.buffer.draw(self._learn.buffer.replay, kept.learned):
-            again = decode(old)
-            for pupil in pupils:
-                pupil.learn(again)
+        if self._learn.buffer.replay:
+            for old in self.buffer.draw(self._learn.buffer.replay, kept.learned):
+                again = decode(old)
+                for pupil in pupils:
+                    pupil.learn(again)
         kept.unlearnable += bool(faults)
         kept.learned += 1
         kept.unpublished += 1
@@ -124,7 +125,7 @@ class Steering:
         """A batch, as a new version, unless the guard finds it worse than the one before. Whether it is served."""
         if update is None:
             return False
-        before, copy = self._standing(), self.roster.champion.learner.snapshot()
+        before, copy = self._standing(), self.roster.champion.remember()
         if update.reset:
             for pupil in self.roster.pupils.values():
                 pupil.start_over()
@@ -309,22 +310,23 @@ class Steering:
     # -- what is told -------------------------------------------------------------------------------------------------
 
     def offer(self, at: float, out: list[Output]) -> None:
-        """Keep a copy to go back to, and publish, if enough has been learned and the guard lets it."""
-        taken = self.milestones.pass_by(self.kept.learned, at, self.roster)
+        """If enough has been learned, keep a copy to go back to, and publish if the guard lets it: one copy serves all
+        three."""
         if self.kept.unpublished < self._learn.publish:
             return
-        copy = None if taken is None else taken.learners[CHAMPION]
-        failed = self.guard.publishable(self.roster.champion, copy, at)
+        copies = self.milestones.pass_by(self.kept.learned, at, self.roster)
+        failed = self.guard.publishable(self.roster.champion, copies.get(CHAMPION), at)
         if failed is None:
-            self.publish(at, out)
+            self.publish(at, out, copies)
         else:
             self.turn_back("refuse", failed, at, None, out)
 
-    def publish(self, at: float, out: list[Output]) -> None:
+    def publish(self, at: float, out: list[Output], copies: Mapping[str, bytes] | None = None) -> None:
+        """Learners of whom a copy has just been taken are not copied again."""
         self.kept.unpublished = 0
         if self._signing is not None:
             span = Span(self.kept.first_at, self.kept.last_at)
-            self.kept.too_large += publish(self._name, self.roster, span, at, self._signing, out)
+            self.kept.too_large += publish(self._name, self.roster, copies or {}, span, at, self._signing, out)
 
     def _standing(self) -> dict[str, Any]:
         champion = self.roster.champion

@@ -77,8 +77,11 @@ class Traffic:
     def take(self, example: Example, y: Label, answers: Mapping[str, Said]) -> None:
         """The reward of one answer that was served with a known propensity."""
         served = example.prediction
-        arm, propensity, value = served.learner, served.propensity, self._reward(example, y)
-        if propensity is None or arm not in self._state.arms or not math.isfinite(value):
+        arm, propensity = served.learner, served.propensity
+        if propensity is None or arm not in self._state.arms:
+            return
+        value = self._reward(example, y)
+        if not math.isfinite(value):
             return
         self._state.rewards += 1
         self._state.since += 1
