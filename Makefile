@@ -70,13 +70,13 @@ bench-recovery: setup need-kafka ## a million pending predictions after kill -9 
 chaos: setup need-kafka ## 20 kills, 5 zombies, 3 broker kills on a real Apache Kafka, compared with the embedded run; about 20 minutes
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.chaos --kills 20 --zombies 5 --brokers 3 $(CHAOS_ARGS)
 
-chaos-short: setup need-kafka ## one fault of each kind, and the judge judged by planted faults; two minutes
-	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos/short.py $(PYTEST_ARGS)
+chaos-short: setup need-kafka ## the form of it that `make test` has: one fault of each kind, and the judge judged by planted faults; three minutes
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
 
 chaos-full: setup need-kafka ## 100 kills, 30 zombies, 20 broker kills over three seeds; hours
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.chaos --kills 100 --zombies 30 --brokers 20 --stops 10 --joins 10 --seed 1 2 3 --workers 2 3 $(CHAOS_ARGS)
 
-soak: setup need-kafka ## an hour on a real Apache Kafka, a fault every minute; the memory of a worker that is spared; build/soak.json
+soak: setup need-kafka ## an hour on a real Apache Kafka, a fault every minute: the memory of a worker that is spared; build/soak.json
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.chaos.soak $(SOAK_ARGS)
 
 lock: setup ## requirements-dev.txt anew from pyproject.toml
