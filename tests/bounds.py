@@ -144,9 +144,12 @@ jump: it ends with code 1 and a line with topic, partition, position and the fir
 it. What was deleted cannot be had again; so that it does not happen, keep `retention.ms` of requests, predictions and
 labels above the longest time that workers may be down, and watch `tidegate_input_lag_records`.
 
-To go on without these records, knowingly: stop all workers, give `topics.prefix` another name (inputs that are named
-under `topics` stay what they are), run `tidegate topics create`, and start them. The state begins anew at the first
-records that are left; what was written before stays in the old topics.
+To begin anew, without these records or the state that there was, knowingly: stop all workers; name the inputs as they
+are now under `topics` (`predictions: tidegate.predictions`, `labels: tidegate.labels`, `requests: tidegate.requests`);
+give `topics.prefix` another name; run `tidegate topics create`; start the workers. Without their names under `topics`
+the inputs would be looked for under the new prefix, and be empty. The state begins at the first records that are left;
+what was written before stays in the old topics. Requests that are left are answered once more, and alerts of what is
+left are raised once more, into the new topics: stop whoever acts on them until the workers have caught up.
 
 ## Compressed batches
 
