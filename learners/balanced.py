@@ -78,13 +78,15 @@ class Balanced:
         kept = len(own.items)
         if not own.full:
             self._grow(own, item, cost)
-        elif (at := chance(self.seed, f"place{place}", own.seen, own.seen)) < kept:
-            growth = len(item) - len(own.items[at])
-            own.items[at] = item
-            own.size += growth
-            s.size += growth
-        elif at == kept == 0:  # other classes have taken all its room; it comes back as a sample of one
-            self._grow(own, item, cost)
+        # Where other classes have taken all its room, it comes back as a sample of one.
+        elif (at := chance(self.seed, f"place{place}", own.seen, own.seen)) < max(kept, 1):
+            if not kept or s.size + cost <= self.bytes_max:  # as a `Reservoir` grows where there is room again
+                self._grow(own, item, cost)
+            else:
+                growth = len(item) - len(own.items[at])
+                own.items[at] = item
+                own.size += growth
+                s.size += growth
         while s.size > self.bytes_max:
             self._give_up()
 

@@ -68,9 +68,10 @@ class _ReservoirState(msgspec.Struct, array_like=True):
 class Reservoir:
     """A uniform sample of everything seen (Vitter 1985, algorithm R), as many items as fit into `bytes_max`.
 
-    The number of places is settled when the bytes run out for the first time. Where a larger item takes the place of a
-    smaller one and the bytes no longer suffice, places are given up at random, never to be had again: the rest is
-    still a uniform sample, but for a slight preference of small items.
+    Where a larger item takes the place of a smaller one and the bytes no longer suffice, items are given up at random:
+    the rest is still a uniform sample, but for a slight preference of small items. Where there is room again, as when a
+    restored buffer may hold more than before, an item that is taken costs no other. So a sample grows in proportion
+    to what is seen, no faster: if it took everything, the newest would be in it more often than the others.
     """
 
     asks_loss: ClassVar[bool] = False
@@ -102,13 +103,17 @@ class Reservoir:
         else:
             s.full = True
             place = chance(self.seed, "place", s.seen, s.seen)
-            if place < len(s.items):
-                s.size += len(item) - len(s.items[place])
-                s.items[place] = item
-                self._give_up_places()
+            if place < max(len(s.items), 1):
+                self._take(item, place)
 
-    def _give_up_places(self) -> None:
+    def _take(self, item: bytes, place: int) -> None:
         s = self._state
+        if s.size + len(item) + ITEM_OVERHEAD <= self.bytes_max:
+            s.items.append(item)
+            s.size += len(item) + ITEM_OVERHEAD
+            return
+        s.size += len(item) - len(s.items[place])
+        s.items[place] = item
         while s.size > self.bytes_max:
             place = chance(self.seed, "evict", s.evicted, len(s.items))
             s.size -= len(s.items[place]) + ITEM_OVERHEAD

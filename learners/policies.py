@@ -12,13 +12,13 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from learners.buffers import Recent
-from learners.contract import Label, SnapshotError
+from learners.contract import Label
 from learners.packing import unpacked
 
 RELEARN_MIN: Final = 100
 """Fewer examples than this since an estimated change are not enough to start a model from; then all are taken."""
 
-Why: TypeAlias = Literal["schedule", "first", "alert", "command"]
+Why: TypeAlias = Literal["schedule", "first", "alert", "command", "policy"]
 
 
 class Item(msgspec.Struct, array_like=True):
@@ -54,7 +54,8 @@ class Policy(Protocol):
 
     def snapshot(self) -> bytes: ...
 
-    def restore(self, state: bytes) -> None: ...
+    def restore(self, state: bytes) -> None:
+        """Go on where this or another policy was: what that one has collected still waits. Raises SnapshotError."""
 
     def waiting(self) -> int:
         """Examples collected and not learned yet."""
@@ -68,27 +69,49 @@ def decode(item: bytes) -> Item:
     return _ITEM.decode(item)
 
 
+class _Collected(msgspec.Struct, array_like=True):
+    unlearned: int
+    next_at: float | None
+    started: bool
+    recent: bytes
+
+
 class Online:
-    """Every example at once; an order to update finds nothing waiting."""
+    """Every example at once; an order to update finds nothing waiting. What a policy that collects has left is learned
+    first, as one update."""
+
+    def __init__(self) -> None:
+        self._left = b""
 
     def example(self, item: Item) -> list[Item]:
         return [item]
 
     def due(self, at: float) -> Update | None:
-        return None
+        if not self._left:
+            return None
+        items, self._left = self._unlearned(), b""
+        return Update("policy", items) if items else None
 
     def ask(self, why: Why, since: float | None) -> Update | None:
         return None
 
+    def _unlearned(self) -> list[Item]:
+        if not self._left:
+            return []
+        before = Collecting(0)
+        before.restore(self._left)
+        return before.unlearned_items()
+
     def snapshot(self) -> bytes:
-        return b""
+        return self._left
 
     def restore(self, state: bytes) -> None:
-        if state:
-            raise SnapshotError("the online policy has no state")
+        """Raises SnapshotError."""
+        self._left = state
+        self._unlearned()
 
     def waiting(self) -> int:
-        return 0
+        return len(self._unlearned())
 
 
 class Collecting:
@@ -136,23 +159,29 @@ class Collecting:
 
     def _batch(self, why: Why) -> Update | None:
         """What has not been learned yet. Only the triggered policy keeps it, to start over from."""
-        if not self.unlearned:
+        items = self.unlearned_items()
+        if not items:
             return None
-        items = [decode(item) for item in list(self.recent.items)[-self.unlearned :]]
         if self.first is None:
             self.recent.take_all()
         self.unlearned = 0
         self.started = True
         return Update(why, items)
 
+    def unlearned_items(self) -> list[Item]:
+        """What waits, the oldest first."""
+        return [decode(item) for item in list(self.recent.items)[len(self.recent) - self.unlearned :]]
+
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode([self.unlearned, self.next_at, self.started, self.recent.snapshot()])
+        return msgspec.msgpack.encode(_Collected(self.unlearned, self.next_at, self.started, self.recent.snapshot()))
 
     def restore(self, state: bytes) -> None:
-        """Raises SnapshotError."""
-        kind = tuple[int, float | None, bool, bytes]
-        self.unlearned, self.next_at, self.started, recent = unpacked(state, kind, "a policy")
-        self.recent.restore(recent)
+        """The online policy leaves nothing. Raises SnapshotError."""
+        if not state:
+            return
+        read: _Collected = unpacked(state, _Collected, "a policy")
+        self.unlearned, self.next_at, self.started = read.unlearned, read.next_at, read.started
+        self.recent.restore(read.recent)
 
     def waiting(self) -> int:
         return self.unlearned

@@ -96,6 +96,39 @@ def test_every_item_is_kept_equally_often() -> None:
     assert stats.chisquare(counts).pvalue > 0.001
 
 
+def test_every_item_is_kept_equally_often_where_a_full_sample_may_grow() -> None:
+    """F54: not the newest alone, by chi-square over 400 seeds."""
+    places, n = 10, 50
+    counts, sizes = [0] * n, []
+    for seed in range(400):
+        small, large = Reservoir(places * (8 + ITEM_OVERHEAD), seed), Reservoir(10_000, seed)
+        for item in numbered(n)[:20]:
+            small.add(item)
+        large.restore(small.snapshot())
+        for item in numbered(n)[20:]:
+            large.add(item)
+        sizes.append(len(large))
+        for item in large.items:
+            counts[number(item)] += 1
+    assert stats.chisquare(counts).pvalue > 0.001
+    assert sum(sizes) / 400 == pytest.approx(25, abs=1), "half of everything, as before"
+
+
+def test_a_sample_that_lost_all_its_room_comes_back() -> None:
+    """F54: a restored buffer may hold hardly more than an item."""
+    back: list[bool] = []
+    for seed in range(30):
+        buffer, tiny = Reservoir(5_000, seed), Reservoir(60, seed)
+        tiny.restore(filled(buffer, numbered(3, 20)).snapshot())
+        for item in numbered(40):
+            tiny.add(item)
+            if not len(tiny):
+                wide = Reservoir(5_000, seed)
+                wide.restore(tiny.snapshot())
+                back.append(len(filled(wide, numbered(500))) > 0)
+    assert sum(back) > 0.5 * len(back) > 10, "sooner or later: the first of them is one of all that were seen"
+
+
 def test_draws_are_uniform_and_repeat_for_the_same_counter() -> None:
     buffer = Reservoir(10_000, 3)
     for item in numbered(20):
@@ -333,6 +366,19 @@ def test_triggered_starts_over_from_the_change_and_goes_on_collecting() -> None:
     short = policy.ask("alert", 400.0 - RELEARN_MIN + 1)
     assert short is not None and len(short.items) == 400
     assert policy.waiting() == 0 and shown(policy, items(60, 400)) == []
+
+
+def test_what_one_policy_has_collected_another_goes_on_with() -> None:
+    """F54: online learns it first, and leaves nothing to one that collects."""
+    policy, online, manual = Collecting(100_000, first=50), Online(), Collecting(100_000)
+    shown(policy, items(70))
+    online.restore(policy.snapshot())
+    assert online.waiting() == policy.waiting() == 20 and online.snapshot() == policy.snapshot()
+    update = online.due(70.0)
+    assert update is not None and [item.at for item in update.items] == [float(i) for i in range(50, 70)]
+    assert online.due(71.0) is None and online.waiting() == 0
+    manual.restore(online.snapshot())
+    assert manual.ask("command", None) is None and shown(manual, items(3)) == [] and manual.waiting() == 3
 
 
 def test_a_collecting_policy_continues_where_it_was_saved() -> None:

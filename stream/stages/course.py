@@ -23,6 +23,7 @@ from stream.errors import InputFault, StateError
 from stream.events import Alert, Command, Decision, Example
 from stream.learning import CHAMPION
 from stream.stages.admission import Admission, AdmissionState
+from stream.stages.fitting import made_for
 from stream.stages.publishing import Signing, moment
 from stream.stages.roster import Served
 from stream.stages.steering import Steering, SteeringState
@@ -45,6 +46,9 @@ class Kept(msgspec.Struct):
 
 
 class CourseState(msgspec.Struct):
+    """`made_for`: the settings that the parts rest on (`stream.stages.fitting`)."""
+
+    made_for: dict[str, str]
     kept: Kept
     admission: AdmissionState
     steering: SteeringState
@@ -70,6 +74,7 @@ class Course:
         self._weighing = None if learn.importance is False else Weighing(name, model)
         self._entity = "" if learn.trial is None else learn.trial.entity or learn.traffic.unit
         self._sides = Sides()
+        self._made_for = made_for(model)
         self.kept = Kept(commands=[])
 
     @property
@@ -88,6 +93,7 @@ class Course:
         kept, steering = self.kept, self._steering
         kept.seen += 1
         kept.corrections += example.revision > 0
+        steering.settle(item.at, out)
         if steering.kept.pauses:
             kept.skipped += 1
             steering.pass_by(item.at, out)
@@ -284,14 +290,17 @@ class Course:
         influence = None if self._influence is None else self._influence.snapshot()
         weighing = None if self._weighing is None else self._weighing.snapshot()
         return CourseState(
-            self.kept, self._admission.state, self._steering.state(), self._policy.snapshot(), influence, weighing,
-            self._sides,
+            self._made_for, self.kept, self._admission.state, self._steering.state(), self._policy.snapshot(),
+            influence, weighing, self._sides,
         )  # fmt: skip
 
     def restore(self, state: CourseState) -> None:
-        """Raises StateError."""
+        """What rests on other settings begins anew; all of it where the model has another task. Raises StateError."""
+        self.kept = state.kept
         try:
-            self._steering.restore(state.steering)
+            self._steering.restore(state.steering, state.made_for)
+            if state.made_for["task"] != self._made_for["task"]:
+                return
             self._policy.restore(state.policy)
             if self._influence is not None and state.influence is not None:
                 self._influence.restore(state.influence)
@@ -300,7 +309,7 @@ class Course:
         except snapshots.SnapshotError as error:
             raise StateError(f"state of learn, model {self._name}: {error}") from error
         self._admission.state = state.admission
-        self.kept, self._sides = state.kept, state.sides
+        self._sides = state.sides
 
     def figures(self) -> dict[str, Any]:
         kept = self.kept

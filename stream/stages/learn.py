@@ -7,16 +7,16 @@ Owns the routing of examples, alerts and commands, and the state of the stage. W
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from learners.assignment import Routing
-from stream import codec
+from stream import codec, versions
 from stream.commands import Gate, Refused, Rules, Taken
 from stream.config import Config
 from stream.contract import ALERTS, COMMANDS, EXAMPLES, Batch, Output, Record
-from stream.errors import InputFault, StateError
+from stream.errors import InputFault
 from stream.events import Alert, Example
 from stream.joining.letters import dead_letter
 from stream.joining.partition import partition_of
@@ -24,9 +24,11 @@ from stream.stages.course import Course, CourseState
 from stream.stages.publishing import Signing
 from stream.stages.roster import Served
 
+VERSION: Final = 3
+
 
 class _State(msgspec.Struct):
-    format: int = 2
+    version: int = VERSION
     courses: dict[str, CourseState] = {}
     examples: int = 0
     rejected: int = 0
@@ -110,14 +112,13 @@ class Learn:
 
     def snapshot(self) -> bytes:
         courses = {name: course.state() for name, course in self._courses.items()}
-        return codec.pack(_State(2, courses, self._examples, self._rejected, self._gate.taken))
+        return codec.pack(_State(VERSION, courses, self._examples, self._rejected, self._gate.taken))
 
     def restore(self, state: bytes) -> None:
         """Models and learners that the configuration no longer has are dropped, new ones start untrained. Raises
         StateError."""
+        versions.check("learn", state, VERSION)
         read: _State = codec.unpack(_State, state)
-        if read.format != 2:
-            raise StateError(f"state of learn has format {read.format}; this version reads format 2")
         self._examples, self._rejected = read.examples, read.rejected
         self._gate.taken = read.taken
         for name, course in self._courses.items():

@@ -6,10 +6,12 @@ due by what was learned alone, so a restored stage holds the same ones.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
 
+from stream.learning import CHAMPION
 from stream.stages.roster import Roster
 
 KEPT: Final = 3
@@ -78,8 +80,11 @@ class Milestones:
     def state(self) -> MilestonesState:
         return self._state
 
-    def restore(self, state: MilestonesState) -> None:
-        self._state = state
+    def restore(self, state: MilestonesState, begun: Collection[str]) -> None:
+        """No copy fits a part that begins anew; without the champion there is nothing to go back to."""
+        kept = [Milestone(one.learned, one.at, {part: copy for part, copy in one.learners.items() if part not in begun})
+                for one in state.kept if CHAMPION not in begun]  # fmt: skip
+        self._state = MilestonesState(kept, state.due)
 
     def figures(self) -> dict[str, Any]:
         kept = self._state.kept

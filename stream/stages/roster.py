@@ -15,6 +15,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from learners.contract import Learner
+from learners.imbalance import Balance
+from learners.policies import Item
 from stream.config import Model
 from stream.errors import InputFault
 from stream.learning import BASELINE, CHAMPION, PREVIOUS, RIVAL
@@ -33,11 +35,12 @@ class Served(NamedTuple):
 
 
 class RosterState(msgspec.Struct):
-    """`retired`: origins that lost their part, and are not to start anew when the state is restored."""
+    """`retired`: origins that lost their part, and are not to start anew when the state is restored, as they were
+    configured."""
 
     version: int
     pupils: dict[str, PupilState]
-    retired: list[str] = []
+    retired: dict[str, LearnerSpec] = {}
 
 
 def specs(model: Model) -> dict[str, LearnerSpec]:
@@ -56,7 +59,7 @@ class Roster:
         self._seed = model.learn.seed
         self._specs = specs(model)
         self.version = version
-        self.retired: list[str] = []
+        self.retired: dict[str, LearnerSpec] = {}
         self.pupils = {name: self._made(name, name) for name in self._specs}
         self.served: dict[str, Served] = {}
         self._serve()
@@ -67,6 +70,19 @@ class Roster:
     @property
     def champion(self) -> Pupil:
         return self.pupils[CHAMPION]
+
+    def teach(self, item: Item, balance: Balance | None) -> list[str]:
+        """All learners; with a balance as much of the example as its class is due, but all of it for the baseline,
+        which tells how frequent classes are. Why those failed that did."""
+        if balance is None:
+            return [fault for pupil in self.pupils.values() if (fault := pupil.learn(item))]
+        portion = balance.take(item.y)
+        weighted = item if portion.weight == 1.0 else msgspec.structs.replace(item, weight=item.weight * portion.weight)
+        faults = []
+        for part, pupil in self.pupils.items():
+            given = [item] if part == BASELINE else [weighted] * portion.copies
+            faults += [fault for each in given if (fault := pupil.learn(each))][:1]
+        return faults
 
     def renew(self) -> None:
         """A new version: what was said before was said by another."""
@@ -80,7 +96,7 @@ class Roster:
             raise InputFault("promote", f"no challenger {part!r} can be promoted; there are: {names}")
         gone = self.pupils.pop(PREVIOUS, None)
         if gone is not None and gone.origin != RIVAL:
-            self.retired.append(gone.origin)
+            self.retired[gone.origin] = self._specs[gone.origin]
         challenger = self.pupils.pop(part)
         self._take_parts(challenger, self.champion, PREVIOUS)
 
@@ -112,7 +128,7 @@ class Roster:
         """Ask a challenger no longer."""
         pupil = self.pupils.pop(part)
         if pupil.origin != RIVAL:
-            self.retired.append(pupil.origin)
+            self.retired[pupil.origin] = self._specs[pupil.origin]
         self._serve()
 
     def _serve(self) -> None:
@@ -123,24 +139,38 @@ class Roster:
             self.served[part] = Served(pupil.learner, version)
 
     def state(self) -> RosterState:
-        return RosterState(self.version, {part: p.state() for part, p in self.pupils.items()}, list(self.retired))
+        return RosterState(self.version, {part: p.state() for part, p in self.pupils.items()}, dict(self.retired))
 
-    def restore(self, state: RosterState) -> None:
-        """Learners that the configuration no longer has, or has otherwise, are dropped; new ones start untrained.
-        Raises SnapshotError."""
-        self.version, self.retired = state.version, [name for name in state.retired if name in self._specs]
+    def restore(self, state: RosterState, same_task: bool = True) -> list[str]:
+        """Learners that the configuration no longer has, or has otherwise, are dropped; new ones start untrained, but
+        for a champion that was promoted: the one before it comes back. The parts that go on. Raises SnapshotError."""
+        specs = self._specs
+        self.version = state.version
+        self.retired = {name: spec for name, spec in state.retired.items() if specs.get(name) == spec}
         kept: dict[str, Pupil] = {}
         for part, one in state.pupils.items():
             origin = one.kept.origin
-            spec = self._specs.get(CHAMPION if origin == RIVAL else origin)
-            if spec is not None and (one.path, one.parameters) == (spec.path, spec.parameters):
+            spec = specs.get(CHAMPION if origin == RIVAL else origin)
+            if same_task and spec is not None and (one.path, one.parameters) == (spec.path, spec.parameters):
                 kept[part] = self._made(part, origin)
                 kept[part].restore(one)
+        going_on = list(kept)
         if CHAMPION not in kept:
-            kept[CHAMPION] = self._made(CHAMPION, CHAMPION)
+            before = kept.pop(PREVIOUS, None)
+            going_on = list(kept)
+            kept[CHAMPION] = before or self._made(CHAMPION, CHAMPION)
         known = {*(pupil.origin for pupil in kept.values()), *self.retired}
-        fresh = {name: self._made(name, name) for name in self._specs if name not in known and name != CHAMPION}
+        fresh = {name: self._made(name, name) for name in specs if name not in known and name != CHAMPION}
         self.pupils = {CHAMPION: kept.pop(CHAMPION), **kept, **fresh}
+        self._replace([part for part in state.pupils if part not in going_on])
+        return going_on
+
+    def _replace(self, gone: list[str]) -> None:
+        """Whoever plays these parts now has not said what is still under way of them: that was an earlier version."""
+        self.version += bool(gone)
+        for part in gone:
+            if part in self.pupils:
+                self.pupils[part].play(part, self.version)
         self._serve()
 
     def digests(self) -> dict[str, str]:

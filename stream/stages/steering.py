@@ -15,19 +15,19 @@ from learners import replay
 from learners.imbalance import Balance
 from learners.policies import Item, Update, decode
 from learners.trials import Command as OrderOfTrial
-from learners.trials import Step
 from stream.config import Model
 from stream.contract import SNAPSHOTS, Output
 from stream.errors import InputFault
 from stream.events import Traffic as TrafficTold
-from stream.learning import BASELINE, CHAMPION, PREVIOUS
+from stream.learning import CHAMPION, PREVIOUS
+from stream.stages.fitting import identity, made_for, refill
 from stream.stages.freshening import Freshening, FresheningState
 from stream.stages.guarding import HELD_OUT_EVERY, HELD_OUT_MIN, Failed, Guard, GuardState
 from stream.stages.milestones import Milestone, Milestones, MilestonesState
 from stream.stages.publishing import Decisions, Signing, Span, moment, publish
 from stream.stages.roster import Roster, RosterState
 from stream.stages.traffic import Traffic, TrafficState
-from stream.stages.trialling import Moved, Trials, TrialsState
+from stream.stages.trialling import ACTIONS, Moved, Trials, TrialsState
 
 PAUSES_MAX: Final = 1_000
 """Reasons for which a model can pause at once; more of them change nothing."""
@@ -35,16 +35,11 @@ PAUSES_MAX: Final = 1_000
 GUARD: Final = "guard"
 """The reason of a pause that follows updates which failed one after the other."""
 
-ACTIONS: Final = {
-    "canary": "canary", "awaiting": "await_approval", "promoted": "promote", "champion": "confirm",
-    "retired": "retire", "rolled_back": "rollback", "halted": "halt", "shadow": "shadow",
-}  # fmt: skip
-"""What a step of a trial is called among the decisions."""
-
 
 class Kept(msgspec.Struct):
-    """What is no part with a state of its own. `forgotten` counts examples that were learned and taken back; `asked`
-    are the learners that those who serve were told to ask."""
+    """What is no part with a state of its own. `forgotten` counts examples that were learned and taken back. Those who
+    serve were told to ask the learners `asked`, and the routing numbered `told`; `settled` is the configuration that
+    they were last told of."""
 
     learned: int = 0
     unpublished: int = 0
@@ -56,6 +51,8 @@ class Kept(msgspec.Struct):
     last_at: float | None = None
     pauses: list[str] = []
     asked: list[str] = []
+    told: int = 0
+    settled: str = ""
 
 
 class SteeringState(msgspec.Struct):
@@ -77,7 +74,10 @@ class Steering:
         assert model.learn is not None
         learn = model.learn
         self._name = name
+        self._model = model
         self._learn = learn
+        self._made_for = made_for(model)
+        self._identity = identity(model)
         self._signing = signing
         self._decisions = Decisions(name)
         self.roster = Roster(model, version=1 if learn.policy == "online" else 0)
@@ -95,30 +95,16 @@ class Steering:
 
     def teach(self, item: Item) -> list[str]:
         """All learners, and what is replayed with it; a learner that fails is as it was before. Why those failed."""
-        kept, pupils = self.kept, self.roster.pupils.values()
-        faults = self._balanced(item) if self.balance else [f for pupil in pupils if (f := pupil.learn(item))]
+        kept = self.kept
+        faults = self.roster.teach(item, self.balance)
         if self._learn.buffer.replay:
             for old in self.buffer.draw(self._learn.buffer.replay, kept.learned):
-                again = decode(old)
-                for pupil in pupils:
-                    pupil.learn(again)
+                self.roster.teach(decode(old), None)
         kept.unlearnable += bool(faults)
         kept.learned += 1
         kept.unpublished += 1
         kept.first_at = item.at if kept.first_at is None else kept.first_at
         kept.last_at = item.at
-        return faults
-
-    def _balanced(self, item: Item) -> list[str]:
-        """As much of the example as its class is due; all of it for the baseline, which tells how frequent classes
-        are."""
-        assert self.balance is not None
-        portion = self.balance.take(item.y)
-        weighted = item if portion.weight == 1.0 else msgspec.structs.replace(item, weight=item.weight * portion.weight)
-        faults = []
-        for part, pupil in self.roster.pupils.items():
-            given = [item] if part == BASELINE else [weighted] * portion.copies
-            faults += [fault for each in given if (fault := pupil.learn(each))][:1]
         return faults
 
     def update(self, update: Update | None, at: float, cause: str | None, out: list[Output]) -> bool:
@@ -261,7 +247,7 @@ class Steering:
             self.trials.end(part)
         if step.state_to in ("promoted", "rolled_back"):
             self._begin_anew()
-        self._decide(ACTIONS[step.state_to], step.at, cause, why | _evidence(step), before, out, part)
+        self._decide(ACTIONS[step.state_to], step.at, cause, why | moved.why(), before, out, part)
         self._agree(step.at, out)
         self.publish(step.at, out)
 
@@ -299,13 +285,19 @@ class Steering:
 
     def _agree(self, at: float, out: list[Output]) -> None:
         """Tell those who serve whom to ask, where that has changed."""
-        changed = self.traffic.decide(None if self.trials is None else self.trials.shares())
-        asked = list(self.roster.pupils)
-        if changed or asked != self.kept.asked:
-            self.kept.asked = asked
-            routing, version = self.traffic.routing, str(self.roster.version)
+        self.traffic.decide(None if self.trials is None else self.trials.shares())
+        asked, routing, version = list(self.roster.pupils), self.traffic.routing, str(self.roster.version)
+        number = 0 if routing is None else routing.number
+        if (number, asked) != (self.kept.told, self.kept.asked):
+            self.kept.told, self.kept.asked = number, asked
             told = TrafficTold(model=self._name, at=moment(at), version=version, learners=asked, routing=routing)
             out.append(Output(SNAPSHOTS, self._name, told))
+
+    def settle(self, at: float, out: list[Output]) -> None:
+        """The first example under another configuration: tell those who serve what it changes for them (F54)."""
+        if self.kept.settled != self._identity:
+            self.kept.settled = self._identity
+            self._agree(at, out)
 
     # -- what is told -------------------------------------------------------------------------------------------------
 
@@ -359,19 +351,27 @@ class Steering:
             None if self.freshening is None else self.freshening.state(),
         )
 
-    def restore(self, state: SteeringState) -> None:
-        """Raises SnapshotError."""
-        self.roster.restore(state.roster)
-        self.milestones.restore(state.milestones)
-        self.guard.restore(state.guard, self.roster.champion)
-        self.buffer.restore(state.buffer)
-        self.traffic.restore(state.traffic)
+    def restore(self, state: SteeringState, rested: Mapping[str, str]) -> None:
+        """Parts whose learners are others begin anew, and those whose state `rested` on other settings (F54). Raises
+        SnapshotError."""
+        same = {part: rested.get(part) == settings for part, settings in self._made_for.items()}
+        going_on = self.roster.restore(state.roster, same["task"])
+        champion = self.roster.champion
+        self.milestones.restore(state.milestones, [part for part in self.roster.pupils if part not in going_on])
+        self.traffic.restore(state.traffic, going_on, same["traffic"])
         if self.trials is not None:
-            self.trials.restore(state.trials or TrialsState())
-        if self.balance is not None and state.balance is not None:
-            self.balance.restore(state.balance)
-        if self.freshening is not None and state.freshening is not None:
-            self.freshening.restore(state.freshening, self.roster.champion)
+            self.trials.restore((same["trials"] and state.trials) or TrialsState(), going_on)
+        if CHAMPION in going_on:
+            self.guard.restore(state.guard, champion)
+            if self.freshening is not None and state.freshening is not None and same["freshness"]:
+                self.freshening.restore(state.freshening, champion)
+        if same["task"]:
+            if same["buffer"]:
+                self.buffer.restore(state.buffer)
+            else:
+                refill(self.buffer, rested["buffer"], state.buffer, self._model, champion)
+            if self.balance is not None and state.balance is not None:
+                self.balance.restore(state.balance)
         self.kept = state.kept
         self._decisions.told = state.kept.decisions
 
@@ -392,7 +392,3 @@ class Steering:
         }
         parts = {"trials": self.trials, "balance": self.balance, "freshness": self.freshening}
         return found | {name: part.figures() for name, part in parts.items() if part is not None}
-
-
-def _evidence(step: Step) -> dict[str, Any]:
-    return {"why": step.why, "from": step.state_from, "share": step.share, "evidence": step.evidence}

@@ -7,7 +7,7 @@ Owns rewards and what they say of policies that were not followed (F33, F38). Re
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -154,12 +154,12 @@ class Traffic:
             values=None if self._values is None else self._values.snapshot(),
         )
 
-    def restore(self, state: TrafficState) -> None:
-        """Raises SnapshotError."""
+    def restore(self, state: TrafficState, going_on: Collection[str], same_rewards: bool) -> None:
+        """The evidence goes on where arms and rewards are the same as before. Raises SnapshotError."""
         arms = self._arms()
         self._state = msgspec.structs.replace(state, bandit=None, values=None)
         self._begin(arms)
-        if arms != state.arms:
+        if arms != state.arms or not same_rewards or any(arm not in going_on for arm in arms):
             return
         if self._bandit is not None and state.bandit is not None:
             self._bandit.restore(state.bandit)

@@ -7,7 +7,7 @@ a step (`learners.trials`) and how a step changes the parts (`stream.stages.cour
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from learners import replay
 from learners.contract import Label, Said
 from learners.metrics import Task
+from learners.packing import unpacked
 from learners.trials import SHARE_TOLERANCE, Command, Step, Trial
 from stream import learning
 from stream.config import Model
@@ -33,11 +34,22 @@ LOG_LOSS_MIN: Final = 1e-6
 """Log losses are bounded, or one certain mistake would decide a trial."""
 
 
+ACTIONS: Final = {
+    "canary": "canary", "awaiting": "await_approval", "promoted": "promote", "champion": "confirm",
+    "retired": "retire", "rolled_back": "rollback", "halted": "halt", "shadow": "shadow",
+}  # fmt: skip
+"""What a step of a trial is called among the decisions."""
+
+
 class Moved(NamedTuple):
     """A step of one challenger's trial."""
 
     part: str
     step: Step
+
+    def why(self) -> dict[str, Any]:
+        step = self.step
+        return {"why": step.why, "from": step.state_from, "share": step.share, "evidence": step.evidence}
 
 
 class Row(msgspec.Struct, array_like=True):
@@ -50,6 +62,12 @@ class Row(msgspec.Struct, array_like=True):
     served: bool | None
     share: float
     outcome: float | None
+
+
+class _Place(msgspec.Struct):
+    """Of the state of a trial, where in the ramp it stands."""
+
+    place: int = -1
 
 
 class TrialsState(msgspec.Struct):
@@ -189,12 +207,15 @@ class Trials:
         self._flush()
         return msgspec.structs.replace(self._state, trials={part: t.snapshot() for part, t in self._trials.items()})
 
-    def restore(self, state: TrialsState) -> None:
-        """Trials of parts that are gone are dropped, and so is all under another plan. Raises SnapshotError."""
+    def restore(self, state: TrialsState, going_on: Collection[str]) -> None:
+        """The trials go on in which both are the same as before, at a step that the ramp still has; others begin anew.
+        Raises SnapshotError."""
         self._state = msgspec.structs.replace(state, trials={})
         self._trials, self._rows = {}, {}
         for part, kept in state.trials.items():
-            if part in self._roster.pupils:
+            against = PREVIOUS if part == CHAMPION else CHAMPION
+            place = unpacked(kept, _Place, "a trial").place
+            if part in going_on and against in going_on and place < len(self.plan.ramp):
                 self._trials[part] = Trial(self.plan)
                 self._trials[part].restore(kept)
         self.enter()
