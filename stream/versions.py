@@ -12,7 +12,6 @@ from stream.errors import StateError
 ANEW: Final = "stop the workers and begin anew from the records that are left, as LIMITS.md says of deleted records"
 """What can be done about a state that cannot be gone on from."""
 
-
 REMEDY: Final = f"run the program that wrote it, or {ANEW}"
 
 
@@ -27,5 +26,4 @@ def check(stage: str, state: bytes | memoryview, known: int) -> None:
     except msgspec.DecodeError as error:
         raise StateError(f"not the state of {stage}, or one of an early version ({error}): {REMEDY}") from error
     if found != known:
-        why = f"the state of {stage} has version {found}, this program reads {known}"
-        raise StateError(f"{why}: {REMEDY}")
+        raise StateError(f"the state of {stage} has version {found}, this program reads {known}: {REMEDY}")

@@ -67,8 +67,7 @@ def test_a_worker_for_which_no_partition_is_left_waits_and_takes_over(cluster: C
     cluster.wait("the spare one is ready", lambda: spare.partitions() == [])
     first.kill()
     produce(cluster, 1)
-    shares = lambda: [len(w.partitions() or []) for w in (second, spare)]  # noqa: E731
-    cluster.wait("the spare one has taken over", lambda: shares() == [1, 1])
+    cluster.wait("it has taken over", lambda: [len(w.partitions() or []) for w in (second, spare)] == [1, 1])
     exactly(cluster, 2)
     assert [w.stop() for w in (second, spare)] == [0, 0], second.said + spare.said
 

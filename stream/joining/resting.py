@@ -8,7 +8,7 @@ agenda are built again. What has been given up or placed already, and only waits
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from itertools import chain
 from typing import cast
 
@@ -38,11 +38,11 @@ def at_rest(matcher: Matcher, known: Collection[str]) -> tuple[MatcherState, dic
     return state, sections
 
 
-def restore(matcher: Matcher, state: MatcherState, sections: Mapping[str, memoryview]) -> None:
-    """Fill a fresh matcher. Raises StateError where the sections do not fit together."""
+def restore(matcher: Matcher, state: MatcherState) -> None:
+    """Fill a fresh matcher from a state with all entries in it (`stream.joining.adopting`)."""
     agenda = matcher.agenda
     by_offset: dict[int, Entry] = {}
-    for entry in chain(segments.entries_of(sections), state.entries):
+    for entry in state.entries:
         by_offset[entry.offset] = entry
         _index(matcher, entry)
         matcher.line_up(entry.prediction.model, entry)

@@ -23,7 +23,6 @@ from stream.errors import InputFault, StateError
 from stream.events import Alert, Command, Decision, Example
 from stream.learning import CHAMPION
 from stream.stages.admission import Admission, AdmissionState
-from stream.stages.fitting import made_for
 from stream.stages.publishing import Signing, moment
 from stream.stages.roster import Served
 from stream.stages.steering import Steering, SteeringState
@@ -74,7 +73,6 @@ class Course:
         self._weighing = None if learn.importance is False else Weighing(name, model)
         self._entity = "" if learn.trial is None else learn.trial.entity or learn.traffic.unit
         self._sides = Sides()
-        self._made_for = made_for(model)
         self.kept = Kept(commands=[])
 
     @property
@@ -290,7 +288,7 @@ class Course:
         influence = None if self._influence is None else self._influence.snapshot()
         weighing = None if self._weighing is None else self._weighing.snapshot()
         return CourseState(
-            self._made_for, self.kept, self._admission.state, self._steering.state(), self._policy.snapshot(),
+            self._steering.made_for, self.kept, self._admission.state, self._steering.state(), self._policy.snapshot(),
             influence, weighing, self._sides,
         )  # fmt: skip
 
@@ -299,7 +297,7 @@ class Course:
         self.kept = state.kept
         try:
             self._steering.restore(state.steering, state.made_for)
-            if state.made_for["task"] != self._made_for["task"]:
+            if state.made_for["task"] != self._steering.made_for["task"]:
                 return
             self._policy.restore(state.policy)
             if self._influence is not None and state.influence is not None:

@@ -318,7 +318,7 @@ class Join:
         for name, rows in found.rows.items():
             if name in self.rules:
                 self.rows[name].restore(rows)
-        resting.restore(self.matcher, matcher, {})
+        resting.restore(self.matcher, matcher)
         adopting.judge_anew(self.matcher, matcher.panels)
 
     def figures(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Steering:
         self._name = name
         self._model = model
         self._learn = learn
-        self._made_for = made_for(model)
+        self.made_for = made_for(model)
         self._identity = identity(model)
         self._signing = signing
         self._decisions = Decisions(name)
@@ -354,7 +354,7 @@ class Steering:
     def restore(self, state: SteeringState, rested: Mapping[str, str]) -> None:
         """Parts whose learners are others begin anew, and those whose state `rested` on other settings (F54). Raises
         SnapshotError."""
-        same = {part: rested.get(part) == settings for part, settings in self._made_for.items()}
+        same = {part: rested.get(part) == settings for part, settings in self.made_for.items()}
         going_on = self.roster.restore(state.roster, same["task"])
         champion = self.roster.champion
         self.milestones.restore(state.milestones, [part for part in self.roster.pupils if part not in going_on])

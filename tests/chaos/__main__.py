@@ -21,14 +21,11 @@ import orjson
 
 from benchmarks.processes import machine
 from stream.runtime.kafka import broker
-from stream.runtime.kafka.broker import BrokerError, GivenBroker, Running
+from stream.runtime.kafka.broker import BrokerError
 from tests.chaos.figures import line
 from tests.chaos.outcome import document, outcome
 from tests.chaos.plan import Counts, plan
-from tests.chaos.run import Chaos
-from tests.chaos.source import Source
-from tests.chaos.workload import MODELS
-from tests.kafka_support import Cluster
+from tests.chaos.run import staged
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,27 +70,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def _run(seed: int, counts: Counts, size: dict[str, int], options: argparse.Namespace) -> dict[str, Any]:
     """One seed on a broker of its own."""
     directory = options.work / f"seed-{seed}"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
     start = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - start:6.0f} s  {text}", file=sys.stderr, flush=True)
-
-    found = broker.find((directory / "broker").resolve())
-    if counts.brokers and isinstance(found, GivenBroker):
-        raise BrokerError("KAFKA_BOOTSTRAP_SERVERS names a broker that is not ours to kill; give --brokers 0")
-    with Running(found) as bootstrap:
-        cluster = Cluster(bootstrap, directory.resolve(), MODELS, f"chaos{seed}-{int(time.time())}", size["partitions"])
-        source = Source(cluster.path, directory / "source.log", seed, options.rate)
-        chaos = Chaos(cluster, found, source, size["workers"], say)
-        try:
-            chaos.run(plan(seed, counts, options.between))
-            say("comparing")
-            made = document(chaos, outcome(chaos))
-        finally:
-            source.give_up()
-            cluster.end()
+    name = f"chaos{seed}"
+    with staged(directory, name, seed, options.rate, **size, brokers_die=counts.brokers > 0) as chaos:
+        chaos.run(plan(seed, counts, options.between))
+        chaos.say("comparing")
+        made = document(chaos, outcome(chaos))
     if not made["findings"]:
         shutil.rmtree(directory / "broker", ignore_errors=True)
     return {"seconds": round(time.monotonic() - start, 1), **made}

@@ -8,17 +8,22 @@ are those that the plan draws.
 from __future__ import annotations
 
 import re
+import shutil
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from stream.contract import JOURNAL, TOPICS
-from stream.runtime.kafka.broker import Broker
+from stream.runtime.kafka import broker as brokers
+from stream.runtime.kafka.broker import Broker, BrokerError, GivenBroker, Running
 from tests.chaos import records
 from tests.chaos.figures import Happened
 from tests.chaos.plan import Fault
 from tests.chaos.source import Source
-from tests.chaos.workload import EVENTS_MIN
+from tests.chaos.workload import EVENTS_MIN, MODELS
 from tests.kafka_support import Cluster, Worker, wait
 
 DEADLINE_S: Final = 240.0
@@ -279,3 +284,30 @@ class Chaos:
 def _last(worker: Worker) -> str:
     """The last thing a worker said."""
     return (worker.said.splitlines() or ["nothing"])[-1]
+
+
+@contextmanager
+def staged(
+    directory: Path, name: str, seed: int, rate: float, workers: int = 2, partitions: int = 4, brokers_die: bool = True
+) -> Iterator[Chaos]:
+    """Workers and a source on a broker of their own, in a directory that is emptied before; all have ended afterwards.
+    Progress is told on standard error. Raises BrokerError where there is no broker, or none that may be killed."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    start = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - start:6.0f} s  {text}", file=sys.stderr, flush=True)
+
+    found = brokers.find((directory / "broker").resolve())
+    if brokers_die and isinstance(found, GivenBroker):
+        why = "KAFKA_BOOTSTRAP_SERVERS names a broker that is not ours to kill"
+        raise BrokerError(f"{why}; unset it, or let no broker be killed (tests.chaos: --brokers 0)")
+    with Running(found) as bootstrap:
+        cluster = Cluster(bootstrap, directory.resolve(), MODELS, f"{name}-{int(time.time())}", partitions)
+        source = Source(cluster.path, directory / "source.log", seed, rate)
+        try:
+            yield Chaos(cluster, found, source, workers, say)
+        finally:
+            source.give_up()
+            cluster.end()

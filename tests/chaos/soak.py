@@ -11,7 +11,6 @@ import argparse
 import logging
 import random
 import re
-import shutil
 import signal
 import statistics
 import sys
@@ -28,14 +27,12 @@ from scipy.stats import theilslopes
 
 from benchmarks.processes import machine
 from stream.runtime.kafka import broker
-from stream.runtime.kafka.broker import BrokerError, GivenBroker, Running
+from stream.runtime.kafka.broker import BrokerError
 from tests.chaos.figures import line
 from tests.chaos.outcome import document, outcome
 from tests.chaos.plan import DARK_S_MAX, FROZEN_S_MAX, Fault, Kind
-from tests.chaos.run import Chaos
-from tests.chaos.source import Source
-from tests.chaos.workload import MODELS
-from tests.kafka_support import Cluster, Worker
+from tests.chaos.run import Chaos, staged
+from tests.kafka_support import Worker
 
 SAMPLE_S: Final = 2.0
 MB: Final = 1e6
@@ -139,7 +136,7 @@ def faults(seed: int, every_s: float) -> Iterator[Fault]:
             yield Fault(kind, chance.random(), chance.uniform(0.0, lengths.get(kind, 0.0)), every_s)
 
 
-def soak(cluster: Cluster, chaos: Chaos, options: argparse.Namespace) -> dict[str, Any]:
+def soak(chaos: Chaos, options: argparse.Namespace) -> dict[str, Any]:
     """The run; what is known of it."""
     chaos.spared = chaos.workers[0]
     chaos.begin()
@@ -180,26 +177,8 @@ def soak(cluster: Cluster, chaos: Chaos, options: argparse.Namespace) -> dict[st
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    directory = options.work / f"soak-{options.seed}"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - began:6.0f} s  {text}", file=sys.stderr, flush=True)
-
-    found = broker.find((directory / "broker").resolve())
-    if isinstance(found, GivenBroker):
-        raise BrokerError("KAFKA_BOOTSTRAP_SERVERS names a broker that is not ours to kill")
-    with Running(found) as bootstrap:
-        cluster = Cluster(bootstrap, directory.resolve(), MODELS, f"soak{options.seed}-{int(time.time())}", 4)
-        source = Source(cluster.path, directory / "source.log", options.seed, options.rate)
-        chaos = Chaos(cluster, found, source, 2, say)
-        try:
-            made = soak(cluster, chaos, options)
-        finally:
-            source.give_up()
-            cluster.end()
+    with staged(options.work / f"soak-{options.seed}", f"soak{options.seed}", options.seed, options.rate) as chaos:
+        made = soak(chaos, options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     whole = {"machine": machine(), "seed": options.seed, "runs": 1, "kafka": broker.KAFKA_VERSION} | made
     options.out.write_bytes(orjson.dumps(whole, option=orjson.OPT_INDENT_2))
