@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 
 from learners.contract import Label
@@ -253,6 +254,25 @@ def test_a_rival_started_after_drift_takes_over_if_it_is_better() -> None:
     out = fed(stage, asked[2200:])
     assert "promote" in actions(out)
     assert model_figures(stage)["learners"]["champion"]["origin"] == "rival"
+
+
+def test_drift_that_began_in_one_slice_is_answered_once_it_is_everywhere() -> None:
+    """F26: an alert that says something else by now asks for something else; said again, it asks for nothing."""
+    respond = "{concept_drift: challenge, covariate_drift: ignore}"
+    text = f"      champion: experts\n      respond: {respond}\n      trial: {{}}"
+    stage = Learn(configured(text), 0, 1, None)
+    fed(stage, [example(i, x, y) for i, (x, y) in enumerate(numbers_only(stream(300)))])
+
+    def says(kind: str, status: str, **more: Any) -> list[str]:
+        said = msgspec.structs.replace(alert(kind, status, 300, since=200, **more), alert_id="a")
+        return actions(fed(stage, [said], ALERTS))
+
+    assert says("concept_drift", "firing", slice={"place": "north"}) == []
+    assert says("concept_drift", "revised") == ["challenge"]
+    assert says("concept_drift", "revised") == says("covariate_drift", "revised") == []
+    assert says("concept_drift", "revised") == [], "what was done for it stays done"
+    assert says("concept_drift", "resolved") == []
+    assert says("concept_drift", "revised") == ["challenge"], "what is over may come again"
 
 
 def scenario() -> Scenario:

@@ -34,6 +34,9 @@ FIRING: Final = frozenset({"firing", "revised", "acknowledged"})
 COMMANDS_MAX: Final = 1_000
 """Ids of commands that are remembered, so that a repeated one is not obeyed twice."""
 
+ANSWERED_MAX: Final = 100
+"""Open alerts of which it is remembered what was done for them, the newest; a model has far fewer."""
+
 
 class Kept(msgspec.Struct):
     """What is no part with a state of its own."""
@@ -42,6 +45,7 @@ class Kept(msgspec.Struct):
     corrections: int = 0
     skipped: int = 0
     commands: list[str] = []
+    answered: dict[str, str] = {}
 
 
 class CourseState(msgspec.Struct):
@@ -185,12 +189,22 @@ class Course:
         action = self._learn.respond.to(alert.kind, alert.evidence.get("fault"))
         since = None if alert.since is None else _seconds(alert.since.estimate)
         if alert.status == "resolved":
+            self.kept.answered.pop(alert.alert_id, None)
             if action != "freeze":
                 self._let_go(alert, out)
         elif action in ("pause", "freeze"):
             self._halt(alert, since, out)
-        elif action != "ignore" and alert.status == "firing" and not alert.slice and not self._steering.kept.pauses:
+        elif action != "ignore" and not alert.slice and not self._steering.kept.pauses and self._is_news(alert, action):
             self._renew(action, since, _seconds(alert.at), alert.alert_id, out)
+
+    def _is_news(self, alert: Alert, action: str) -> bool:
+        """Whether it has fired, or what it says now asks for something else than was done: drift that began in one
+        slice and is everywhere, or that is called otherwise since labels came."""
+        answered = self.kept.answered
+        if alert.status not in FIRING or (alert.status != "firing" and answered.get(alert.alert_id) == action):
+            return False
+        self.kept.answered = dict([*answered.items(), (alert.alert_id, action)][-ANSWERED_MAX:])
+        return True
 
     def _let_go(self, alert: Alert, out: list[Output]) -> None:
         """What the alert has stopped goes on, of whatever kind it is called by now."""

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import pytest
 
-from stream.contract import EXAMPLES, LABELS, Record
+from stream import codec
+from stream.contract import ALERTS, DECISIONS, EXAMPLES, LABELS, Record
+from stream.events import Alert, Decision
 from stream.runtime.kafka.broker import Broker, GivenBroker
 from tests.chaos import judge
 from tests.chaos.outcome import Outcome, document, outcome
@@ -80,7 +82,11 @@ def test_all_stages_had_work_that_shows(ended: Ended) -> None:
         compared[name.split(" of ")[0].split(" from ")[0]] += n
     assert compared["alerts"] > 5 and compared["windows"] > 50 and compared["snapshots"] > 50, compared
     assert compared["predictions"] > compared["examples"] > 1_000 and compared["dead-letters"] > 50, compared
-    assert {"canary", "challenge", "pause"} <= set(made["decisions"]), made["decisions"]
+    assert {"pause", "resume"} <= set(made["decisions"]), made["decisions"]
+    assert {"canary", "retire", "promote"} & set(made["decisions"]), made["decisions"]
+    alerts = {codec.decode(Alert, record.value).alert_id for _, record in ended.judged.logs.of(ALERTS)}
+    causes = {codec.decode(Decision, record.value).causation_id for _, record in ended.judged.logs.of(DECISIONS)}
+    assert alerts & causes, causes
     assert made["compared"]["learners of learn/3"] == made["compared"]["ledger of join/0"] == 1
 
 

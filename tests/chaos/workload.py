@@ -67,8 +67,10 @@ EVENTS_MIN: Final = 6_000
 SHARE_ASKED: Final = 0.8
 STRANGER_EVERY: Final = 97
 REPEATED_EVERY: Final = 149
-ORDER_EVERY: Final = 900
-"""Broken data stops learning until a person resumes it, and the next alert stops it again: so it stops and goes on."""
+ORDERS_EVERY: Final = 900
+ORDERS: Final = {0: "publish", 400: "pause", 500: "resume"}
+"""After how many events of each round somebody orders what. Which alerts come, and what they meet, hangs on the order
+in which the logs are read; these decisions come in every run. Broken data stops learning until a person resumes it."""
 
 PLACES: Final = ("north", "east", "south", "west")
 
@@ -130,8 +132,8 @@ class Stream:
             yield LABELS, key, Label(prediction_id=key, model="stranger", event_time=self.at, label=1), None
         if self.number % REPEATED_EVERY == 0:
             yield self._asked()
-        if self.number % ORDER_EVERY == 0:
-            action = "resume" if self.number // ORDER_EVERY % 2 else "publish"
+        action = ORDERS.get(self.number % ORDERS_EVERY)
+        if action is not None:
             yield COMMANDS, ASKED, Command(command_id=f"{action} {self.number}", action=action, model=ASKED), None
 
     def _regime(self) -> int:
