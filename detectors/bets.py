@@ -9,8 +9,8 @@ push the scores.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,10 @@ QUARTER_ARCSINE = (0.1, 0.3)
 CATEGORY_ARCSINE = (0.07, 0.14, 0.28, 0.56)
 RATE_ARCSINE = (0.05, 0.075, 0.11, 0.16, 0.24, 0.36)
 """Sizes of change, on scales where the same step is as hard to see everywhere; weight goes with size ** -1/2."""
+
+TWOFOLD: Final[Mapping[Kind, tuple[int, ...]]] = {"loss": (1,), "rate": (1, -1)}
+"""Kinds with two bins, and which ways they are watched. A change by an angle of the arcsine scale has that same angle
+as its bet, nearly, whatever the rate was: so these bets are not learned, and every row of a reference is evidence."""
 
 LOCATION_WEIGHT, SCALE_WEIGHT, QUARTER_WEIGHT = 0.6, 0.25, 0.15
 
@@ -65,6 +69,8 @@ def make(p: Floats, kind: Kind, names: Sequence[str]) -> Bets:
     """Tree and bets of a stream whose bins have mass p; `names` of its bins are used for categories."""
     ways = alternatives(p, kind, names)
     nodes, vectors = _vectors(p, tree(p), ways.probabilities)
+    if kind in TWOFOLD and len(nodes):
+        vectors = np.array([[-sign * size for size in RATE_ARCSINE for sign in TWOFOLD[kind]]])
     return Bets(nodes, vectors, ways)
 
 
@@ -73,9 +79,9 @@ def alternatives(p: Floats, kind: Kind, names: Sequence[str]) -> Alternatives:
     collected = _Collected(p)
     k = np.arange(len(p))
     if kind == "loss":
-        collected.share(k == len(p) - 1, RATE_ARCSINE, 1.0, "loss", (1,))
+        collected.share(k == len(p) - 1, RATE_ARCSINE, 1.0, "loss", TWOFOLD["loss"])
     elif kind == "rate":
-        collected.share(k == len(p) - 1, RATE_ARCSINE, 1.0, "rate", (1, -1))
+        collected.share(k == len(p) - 1, RATE_ARCSINE, 1.0, "rate", TWOFOLD["rate"])
     elif kind == "categorical":
         for i in np.argsort(-p, kind="stable")[:CATEGORIES_BET_ON]:
             collected.share(k == i, CATEGORY_ARCSINE, 1.0, f"share of {names[i]}", (1, -1))

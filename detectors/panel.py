@@ -1,8 +1,9 @@
 """The streams of a group that share one block size: cuts rows into blocks, scores them, keeps bags and evidence.
 
-A stream goes through two states. *Learning*: its counts shape tree and bets, and are never evidence. *Watching*: each
-block is scored against the bag and then joins it. After an alarm it learns anew from the rows that follow, so the new
-bag holds nothing of the old level, and nothing that was selected by the alarm.
+A stream goes through two states. *Learning*: its counts shape tree and bets, and are never evidence, unless its bets
+are the same whatever the counts (`bets.TWOFOLD`): those go into the bag. *Watching*: each block is scored against the
+bag and then joins it. After an alarm it learns anew from the rows that follow, so the new bag holds nothing of the old
+level, and nothing that was selected by the alarm.
 
 Missing values (code -1) do not count: the rows of a block that a stream has values for vary, which is harmless as long
 as whether a value is missing does not depend on the value (given that, block sizes are fixed beforehand, which is all
@@ -65,11 +66,13 @@ class PanelState(msgspec.Struct):
 
 
 class _Compiled(NamedTuple):
-    """Bets of all streams in arrays; d streams, N nodes, B bets, M nodes in all."""
+    """Bets of all streams in arrays; d streams, N nodes, B bets, M nodes in all. sign: (d, B), of a bet on the only
+    node of its stream."""
 
     vectors: Floats
     squares: Floats
     weights: Floats
+    sign: Floats
     stream: Ints
     node: Ints
     cuts: Ints
@@ -90,6 +93,7 @@ class Panel:
         self._weighed: tuple[bytes, Floats] = (b"", np.zeros((0, 0)))
         self.recent_blocks = max(RECENT_ROWS // block_rows, 8)
         self._bets: dict[int, betting.Bets] = {}
+        self._unlearned = np.array([stream.kind in betting.TWOFOLD for stream in streams])
         self.keys = randomness.keys(seed, [stream.name for stream in streams])
 
     def fit(self, bins: list[Bins], codes: NDArray[np.int32], training_rows: int, end_s: float) -> None:
@@ -99,12 +103,14 @@ class Panel:
         poor = training.sum(1) < LEARNING_ROWS_MIN
         training[poor] += bag[poor]
         bag[poor] = 0
+        before = training + bag
+        bag[self._unlearned] = before[self._unlearned]
         zeros = np.zeros((d, size), np.int64)
         self.bins = bins
         self.state = PanelState(
             block=0, rows=0, closed_s=end_s, open=zeros, bag=bag, training=training,
             wanted=np.full(d, LEARNING_ROWS_MIN), watching=training.sum(1) >= LEARNING_ROWS_MIN,
-            sums=np.zeros((d, 1)), before=training + bag, recent=np.zeros((self.recent_blocks, d, size), np.uint16),
+            sums=np.zeros((d, 1)), before=before, recent=np.zeros((self.recent_blocks, d, size), np.uint16),
             recent_start_s=np.full(self.recent_blocks, end_s), recent_end_s=np.full(self.recent_blocks, end_s),
             first_block=np.zeros(d, np.int64),
         )  # fmt: skip
@@ -167,6 +173,8 @@ class Panel:
         ready = np.flatnonzero(learning & (state.training.sum(1) >= state.wanted))
         if len(ready):
             state.watching[ready] = True
+            mine = ready[self._unlearned[ready]]
+            state.bag[mine] = state.training[mine]
             self._compile(ready)
 
     def _evidence(self, block: Ints, wage: float) -> tuple[Floats, Floats]:
@@ -182,7 +190,21 @@ class Panel:
         r = m * n / np.maximum(m + n, 1)
         log_evidence = np.sqrt(r) * np.matmul(scores[:, None, :], made.vectors)[:, 0] - r * made.squares / 2
         wages = np.where(r > 0, wage * self.shares[:, None] * self._weights(m), 0.0)
-        return wages, log_evidence + budgeting.raised(self.state.sums + wages, np.sqrt(r * made.squares))
+        return wages, log_evidence + self._raised(self.state.sums + wages, np.sqrt(r * made.squares))
+
+    def _raised(self, paid: Floats, signal: Floats) -> Floats:
+        """(d, B) log factors. All bets of one sign of a tree of one node are on one score, and raised together; others
+        each by itself."""
+        sign = self._compiled.sign
+        many = sign == 0
+        log_factors = np.zeros(paid.shape)
+        log_factors[many] = budgeting.raised(paid[many][:, None], signal[many][:, None])
+        for one in (1, -1):
+            mine = (sign == one) & (paid > 0)
+            some = mine.any(1)
+            together = budgeting.raised(np.where(mine, paid, 0.0)[some], signal[some])
+            log_factors[some] += np.where(mine[some], together[:, None], 0.0)
+        return log_factors
 
     def _weights(self, m: Ints) -> Floats:
         """(d, B) weights of bets on blocks of (d, 1) rows: those of before where no value is missing."""
@@ -269,7 +291,9 @@ class Panel:
             places += [(j, i, *(j * size + cut for cut in node)) for i, node in enumerate(made.nodes.tolist())]
         table = np.array(places, np.int64).reshape(-1, 5).T
         self._weighed = b"", weights
-        self._compiled = _Compiled(vectors, (vectors**2).sum(1), weights, table[0], table[1], table[2:])
+        single = np.array([j in self._bets and len(self._bets[j].nodes) == 1 for j in range(d)])
+        sign = np.where(single[:, None], np.sign(vectors[:, 0]), 0.0)
+        self._compiled = _Compiled(vectors, (vectors**2).sum(1), weights, sign, table[0], table[1], table[2:])
         sums = np.zeros((d, bets))
         kept = min(bets, self.state.sums.shape[1])
         sums[:, :kept] = self.state.sums[:, :kept]

@@ -35,6 +35,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from learners.contract import FeatureDict, Said, SnapshotError
+from learners.doubt import disagreement, entropy, shares_of
 from learners.linear import NUMBER_MAX
 from learners.metrics import Task
 from learners.packing import unpacked
@@ -126,12 +127,14 @@ _SCORED: Final[frozenset[str]] = frozenset(get_args(By))
 
 class Choice(NamedTuple):
     """Ask for the label of event `key`. `by`: the part of the mixture it fell to; `propensity`: the probability, from 0
-    to 1, with which it was chosen, by any part."""
+    to 1, with which it was chosen, by any part; `score`: what that part made of it, larger being worth more, None where
+    chance alone decided."""
 
     key: str
     at: float
     by: By
     propensity: float
+    score: float | None = None
 
 
 class _Ranks(msgspec.Struct, array_like=True):
@@ -194,6 +197,7 @@ class Chooser:
         ease = max(1.0 - s.debt / DEBT_MAX, 0.0)
         place = None
         chances: list[tuple[By, float]] = []
+        scores: dict[By, float | None] = {}
         for by, weight in self._parts:
             if by == "random":
                 chances.append((by, weight * base))
@@ -201,6 +205,9 @@ class Chooser:
             if by == "diversity":
                 place = self._sketch(features)
             score = self._score(by, said, place)
+            if score is not None and not math.isfinite(score):
+                score = None  # probabilities that are no numbers; among ranks they would have no place
+            scores[by] = score
             s.unscored += score is None
             chance = base if score is None else self._chance(by, score, min(base * min(ease, 2.0), 1.0))
             # Scores that sink all the time rank lowest all the time: what is left over then goes to anybody.
@@ -212,11 +219,17 @@ class Chooser:
         if s.spent >= (self.plan.per_period or math.inf):
             s.stopped += 1
             return None
-        return self._draw(key, at, chances, propensity, place)
+        found = self._draw(key, chances, propensity)
+        if found is None:
+            return None
+        s.spent += 1
+        s.chosen[found] = s.chosen.get(found, 0) + 1
+        if place is not None:
+            self._remember(place)
+        return Choice(key, at, found, min(propensity, 1.0), scores.get(found))
 
-    def _draw(
-        self, key: str, at: float, chances: list[tuple[By, float]], propensity: float, place: Floats | None
-    ) -> Choice | None:
+    def _draw(self, key: str, chances: list[tuple[By, float]], propensity: float) -> By | None:
+        """The part that an event falls to, by a number that hangs on the seed and its key alone."""
         word = xxhash.xxh3_64_intdigest(f"choose:{key}".encode(), seed=self.seed & 0xFFFFFFFFFFFFFFFF)
         left = (word >> 11) * 2.0**-53
         if left >= propensity:
@@ -227,12 +240,7 @@ class Chooser:
                 found = by
                 break
             left -= chance
-        s = self._state
-        s.spent += 1
-        s.chosen[found] = s.chosen.get(found, 0) + 1
-        if place is not None:
-            self._remember(place)
-        return Choice(key, at, found, min(propensity, 1.0))
+        return found
 
     def _base(self, at: float) -> float:
         """Share of events to be chosen now."""
@@ -273,11 +281,11 @@ class Chooser:
         if by == "committee":
             return disagreement(self.plan.task, list(said.values()))
         one = said.get(self.plan.champion)
-        shares = None if one is None else _shares(self.plan.task, one)
+        shares = None if one is None else shares_of(self.plan.task, one)
         if shares is None:
             return None
         if self.plan.measure == "entropy":
-            return _entropy(shares)
+            return entropy(shares)
         best, second = sorted(shares, reverse=True)[:2] if len(shares) > 1 else (shares[0], 1.0 - shares[0])
         return second - best
 
@@ -353,44 +361,3 @@ def _ramp_area(rank: float, budget: float) -> float:
     if rank >= end:
         return rank - 1.0 + budget
     return (rank - start) ** 2 / (4.0 * half) if rank > start else 0.0
-
-
-def disagreement(task: Task, answers: list[Said]) -> float | None:
-    """How far learners differ about one event; None of fewer than two.
-
-    >>> disagreement("binary", [Said(1, 0.9), Said(1, 0.9)]), disagreement("binary", [Said(1, 1.0), Said(0, 0.0)])
-    (0.0, 0.6931471805599453)
-    """
-    if len(answers) < 2:
-        return None
-    if task == "regression":
-        numbers = [float(said.prediction) for said in answers]
-        mean = math.fsum(numbers) / len(numbers)
-        spread = math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / len(numbers))
-        return spread if math.isfinite(spread) else None
-    every = [_named_shares(task, said) for said in answers]
-    whole: dict[str, float] = {}
-    for said, shares in zip(answers, every, strict=True):
-        for name, share in ({str(said.prediction): 1.0} if None in every else shares or {}).items():
-            whole[name] = whole.get(name, 0.0) + share / len(answers)
-    own = 0.0 if None in every else math.fsum(_entropy(list((shares or {}).values())) for shares in every)
-    return max(_entropy(list(whole.values())) - own / len(answers), 0.0)
-
-
-def _named_shares(task: Task, said: Said) -> dict[str, float] | None:
-    if said.score is None or not 0.0 <= said.score <= 1.0:
-        return None
-    return {"1": said.score, "0": 1.0 - said.score} if task == "binary" else said.probabilities
-
-
-def _shares(task: Task, said: Said) -> list[float] | None:
-    """Probabilities of the classes; of the predicted one alone where the others are not told."""
-    if said.score is None or not 0.0 <= said.score <= 1.0:
-        return None
-    if task == "binary" or not said.probabilities:
-        return [said.score, 1.0 - said.score]
-    return list(said.probabilities.values())
-
-
-def _entropy(shares: list[float]) -> float:
-    return -math.fsum(share * math.log(share) for share in shares if share > 0.0)

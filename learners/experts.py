@@ -15,7 +15,7 @@ import numpy as np
 
 from learners.contract import FeatureDict, Label, Said
 from learners.features import present
-from learners.hinges import Hinges
+from learners.hinges import STEP_MAX, Hinges
 from learners.linear import Array, Linear, Prepared
 from learners.metrics import Task
 from learners.mixture import VIEWS, Mixture
@@ -27,7 +27,8 @@ STEPS: Final = (0.003, 0.01, 0.1, 1.0)
 """Measured on thirteen streams: each is the best one somewhere, 1.0 for prompt labels, 0.003 for late ones."""
 
 HINGE_STEPS: Final = (0.03, 0.3, 3.0)
-"""Larger than those of the linear models: they are divided by the length of the hidden layer."""
+"""Larger than those of the linear models: they are divided by the length of the hidden layer. In a regression those of
+the linear models are too, and none is taken for more than `STEP_MAX`."""
 
 LAG_MIN: Final = 32.0
 """A shorter lag is judged as none: what the experts say now is what they said then, nearly."""
@@ -133,8 +134,9 @@ class Experts(Keeps):
         self.lag = 0.0
         trees = Trees() if tree and task != "regression" else None
         near = Neighbours() if neighbours else None
-        linear = Linear(task, tuple(float(step) for step in steps))
-        self.now = _Panel(linear, Hinges(tuple(float(step) for step in hinge_steps)), trees, near, 0)
+        most = STEP_MAX if task == "regression" else math.inf
+        steps, hinge_steps = (tuple(min(float(step), most) for step in each) for each in (steps, hinge_steps))
+        self.now = _Panel(Linear(task, steps), Hinges(hinge_steps), trees, near, 0)
         self.names = [f"linear {step:g}" for step in steps] + [f"hinges {step:g}" for step in hinge_steps]
         self.names += (["tree", "recent tree"] if trees else []) + (["neighbours"] if neighbours else [])
         self.mixture = Mixture(task, len(self.names))

@@ -21,6 +21,10 @@ ROWS: Final = 1_024
 REACH: Final = 5.0
 """Standard deviations beyond which a number counts no further: a hinge has no upper end."""
 
+STEP_MAX: Final = 1.0
+"""Regression, for linear models too: normalised least mean squares gets to a label in one step of 1, steps too far with
+a larger one, and from 2 on is further off after each example (Nagumo and Noda 1967), until its answer is no number."""
+
 _DRAW: Final = np.random.default_rng(20_100)
 _DIRECTIONS: Final[Array] = (_DRAW.random((ROWS, UNITS)) * 2.0 - 1.0) * math.sqrt(3.0)
 _THRESHOLDS: Final[Array] = _DRAW.random(UNITS) * 4.0 - 2.0

@@ -273,7 +273,7 @@ def _cross_check(config: Config, faults: list[str]) -> None:
         if model.learn and model.learn.policy != "off" and not model.examples:
             faults.append(f"{at}.examples: must not be false, for the model learns from them")
         if model.learn:
-            faults.extend(learning.faults(f"{at}.learn", model.task, model.learn))
+            faults.extend(learning.faults(f"{at}.learn", model.task, model.learn, config.topics.partitions))
     faults.extend(targets.faults(config.deliver, config.models))
     if config.commands is not None:
         faults.extend(orders.faults("commands.keys", config.commands.keys))

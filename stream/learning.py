@@ -5,16 +5,18 @@ Owns their shapes and defaults; refuses to know what a learner is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from learners import trials
+from learners import choosing, trials
 from learners.influence import InfluencePlan
+from learners.metrics import Task
 from learners.plans import GuardPlan, Settings
 from stream import limits
-from stream.units import Duration, LearnerSpec
+from stream.units import Duration, FalseAlarms, LearnerSpec
 
 CHAMPION: Final = "champion"
 BASELINE: Final = "baseline"
@@ -147,6 +149,37 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     kind: Literal["weight", "under", "over"] = "weight"
 
 
+class LabelRate(FalseAlarms, frozen=True):
+    """Labels that people can give: `40 per day`, or `50 per 1000 events`."""
+
+    @classmethod
+    def read(cls, value: Any) -> LabelRate:
+        try:
+            rate = FalseAlarms.read(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not a rate; write '40 per day' or '50 per 1000 events'") from None
+        return cls(rate.number, rate.seconds, rate.events)
+
+
+BY_CHANCE: Final = 0.2
+"""Of the budget, where `ask.by` is one name: what makes estimates for all events possible."""
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which predictions people are asked to label, where they cannot label all (`learners.choosing`). `labels`: how
+    many they can. `by`: what makes a label worth asking for, uncertainty, committee, diversity or random, or their
+    shares, `{committee: 0.5, diversity: 0.3, random: 0.2}`; one name has four fifths, and chance the rest."""
+
+    labels: LabelRate
+    by: str | dict[str, float] = "uncertainty"
+
+    @property
+    def mixture(self) -> dict[str, float]:
+        if not isinstance(self.by, str):
+            return self.by
+        return {self.by: 1.0} if self.by == "random" else {self.by: 1.0 - BY_CHANCE, "random": BY_CHANCE}
+
+
 METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     "binary": ("loss", "error", "brier", "log_loss"),
     "multiclass": ("loss", "error", "brier", "log_loss"),
@@ -177,6 +210,7 @@ class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     freshness: Freshness | None = None
     importance: bool | int = False
     """What the champion goes by (`stream.stages.weighing`); a number: examples learned for each question asked."""
+    ask: Ask | None = None
 
 
 def plan_of(settings: Trial, challengers: int) -> trials.TrialPlan:
@@ -197,7 +231,17 @@ def plan_of(settings: Trial, challengers: int) -> trials.TrialPlan:
     )
 
 
-def faults(at: str, task: str, learn: Learn) -> Iterator[str]:
+def choosing_plan(task: Task, ask: Ask, shard: int, shards: int) -> choosing.Plan:
+    """What one of the shards is to ask for: labels of a period are divided among them, those left over one each."""
+    labels, mixture = ask.labels, {by: ask.mixture[by] for by in get_args(choosing.By) if by in ask.mixture}
+    if labels.events is not None:
+        return choosing.Plan(task, mixture, share=labels.number / labels.events)
+    assert labels.seconds is not None
+    own, left = divmod(int(labels.number), shards)
+    return choosing.Plan(task, mixture, per_period=own + (shard < left), period_s=labels.seconds)
+
+
+def faults(at: str, task: str, learn: Learn, partitions: int) -> Iterator[str]:
     """Everything that is wrong with the settings together, each with its path."""
     for name in learn.challengers:
         if name in PARTS:
@@ -215,6 +259,8 @@ def faults(at: str, task: str, learn: Learn) -> Iterator[str]:
         yield f"{at}.bandit: a trial and a bandit would both split the traffic; give one of them"
     yield from _trial_faults(f"{at}.trial", task, learn)
     yield from _traffic_faults(f"{at}.traffic", learn)
+    if learn.ask is not None:
+        yield from _ask_faults(f"{at}.ask", task, learn, learn.ask, partitions)
     bandit = learn.bandit
     if bandit is not None and not learn.challengers:
         yield f"{at}.bandit: there are no challengers to choose from"
@@ -244,3 +290,28 @@ def _traffic_faults(at: str, learn: Learn) -> Iterator[str]:
     known = (BASELINE, *learn.challengers)
     if holdout is not None and holdout.learner not in known:
         yield f"{at}.holdout.learner: no learner {holdout.learner!r}; there are: {', '.join(known)}"
+
+
+def _ask_faults(at: str, task: str, learn: Learn, ask: Ask, partitions: int) -> Iterator[str]:
+    labels, shares = ask.labels, ask.mixture
+    known = get_args(choosing.By)
+    if learn.policy == "off":
+        yield f"{at}: a model that does not learn is not asked, and so has no doubts; give a policy"
+    for by in shares:
+        if by not in known:
+            yield f"{at}.by: no way to choose named {by!r}; there are: {', '.join(known)}"
+    if not all(0.0 <= share < math.inf for share in shares.values()) or not sum(shares.values()) > 0.0:
+        yield f"{at}.by: give shares of at least 0 that are not all 0, such as {{uncertainty: 0.8, random: 0.2}}"
+    if task == "regression" and shares.get("uncertainty"):
+        yield f"{at}.by: a regression tells no uncertainty; write committee, diversity or random"
+    if shares.get("committee") and not learn.challengers:
+        yield f"{at}.by: a committee is champion and challengers, and there are no challengers"
+    if labels.events is not None and labels.number > labels.events:
+        yield f"{at}.labels: more labels than events"
+    if labels.events is None and labels.number != int(labels.number):
+        yield f"{at}.labels: a whole number of labels per period"
+    elif labels.events is None and labels.number < partitions:
+        yield (
+            f"{at}.labels: each of {partitions} partitions (topics.partitions) asks for its part, at least 1 label; "
+            f"allow {partitions}, or take a longer period"
+        )

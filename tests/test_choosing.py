@@ -5,15 +5,17 @@ from __future__ import annotations
 import doctest
 import math
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from learners import choosing
-from learners.choosing import ASKED, FEATURES_MAX, RANKS_MIN, By, Choice, Chooser, Plan, disagreement
+from learners import choosing, doubt
+from learners.choosing import ASKED, FEATURES_MAX, RANKS_MIN, By, Choice, Chooser, Plan
 from learners.contract import Said, SnapshotError
+from learners.doubt import disagreement
 from learners.linear import Linear
 from tests import conformance
 from tests.scarcity import linear_stream, offered
@@ -46,8 +48,9 @@ SHAPES: dict[str, Scores] = {
 }
 
 
-def test_the_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(choosing).attempted > 0 and doctest.testmod(choosing).failed == 0
+@pytest.mark.parametrize("module", [choosing, doubt])
+def test_the_examples_in_the_docstrings_hold(module: ModuleType) -> None:
+    assert doctest.testmod(module).attempted > 0 and doctest.testmod(module).failed == 0
 
 
 def test_a_chooser_conforms() -> None:
@@ -95,6 +98,7 @@ def test_the_uncertain_are_chosen_and_the_others_by_chance_alone() -> None:
     assert max(doubts["uncertainty"][20:]) < 0.15 and np.mean(doubts["uncertainty"]) < 0.05
     assert stats.kstest(np.array(doubts["random"]) * 2, "uniform").pvalue > 0.01
     assert 0.65 < len(doubts["uncertainty"]) / len(found) < 0.92
+    assert all(c.score == (None if c.by == "random" else pytest.approx(-2 * abs(scores[c.key] - 0.5))) for c in found)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +191,21 @@ def test_answers_that_do_not_say_leave_it_to_chance() -> None:
     found = [chooser.offer(f"e{i}", float(i), said[i % 3], {}) for i in range(1_500)]
     assert 220 < sum(choice is not None for choice in found) < 380 and chooser.figures()["unscored"] == 1_500
     assert all(choice.propensity == pytest.approx(0.2) for choice in found if choice)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_answers_of_any_kind_raise_nothing_and_spoil_no_rank(task: Any) -> None:
+    """F51: a model of any kind gave them."""
+    odd = [math.nan, math.inf, -1.0, 2.0, 1e200, -1e308, 1e308, 0.5]
+    by: dict[By, float] = {"committee": 1} if task == "regression" else {"committee": 1, "uncertainty": 1}
+    chooser = Chooser(Plan(task, by, share=0.5), 1)
+    for i in range(600):
+        a, b = odd[i % 8], odd[i // 8 % 8]
+        answers = [Said(a, b, {"x": a, "y": b}), Said(b, 0.3, {"x": b, "z": a}), Said(0.5, 0.5, {"x": 0.5, "y": 0.5})]
+        chooser.offer(f"e{i}", float(i), dict(zip(("champion", "b", "c"), answers, strict=True)), {})
+    assert chooser.figures()["unscored"] > 0
+    for ranks in chooser._state.ranks.values():
+        assert ranks.ring and all(map(math.isfinite, ranks.ring))
 
 
 def test_margin_and_entropy_differ_where_classes_are_several() -> None:

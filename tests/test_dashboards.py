@@ -97,7 +97,7 @@ models:
     reference: {first: 500}
     windows: {every: 2h, min_events: 50}
     labels: {horizon: 1d}
-    learn: {champion: river.linear_model.LogisticRegression}
+    learn: {champion: river.linear_model.LogisticRegression, ask: {labels: 100 per 1000 events}}
 input: {model: m, label: y, label_delay: {events: 5}}
 """
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from numpy.typing import NDArray
+from scipy import optimize, special, stats
 from scipy.special import gammaln
 
 from detectors import bets, binning, budget, describe, randomness, scores, since, statistics
@@ -147,29 +148,60 @@ def test_shares_follow_weights_and_refuse_nonsense() -> None:
 
 
 @pytest.mark.parametrize(
-    ("paid", "signal"), [(1e-7, 5.0), (1e-7, 8.0), (1e-3, 2.0), (0.4, 1.0), (1e-12, 7.5), (0.9, 0.5)]
+    ("paid", "signal"),
+    [
+        ([1e-7], [5.0]),
+        ([1e-7], [8.0]),
+        ([1e-3], [2.0]),
+        ([0.4], [1.0]),
+        ([1e-12], [7.5]),
+        ([0.9], [0.5]),
+        ([0.2, 0.2, 0.2, 0.2], [0.3, 0.4, 0.6, 0.9]),
+        ([1e-6, 0.3, 0.0, 1e-3], [2.0, 0.3, 7.0, 1.0]),
+        ([1e-9, 1e-8], [0.01, 6.0]),
+    ],
 )
-def test_a_raised_bet_pays_for_alarms_what_it_was_paid_and_no_more(paid: float, signal: float) -> None:
-    """F08: E[min(c paid e, 1)] is what was paid, by quadrature of the normal score."""
-    factor = float(budget.raised(np.array([[paid]]), np.array([[signal]]))[0, 0])
+def test_a_raised_group_pays_for_alarms_what_it_was_paid_and_no_more(paid: list[float], signal: list[float]) -> None:
+    """F08: E[min(c sum paid e, 1)] is what was paid, by quadrature of the normal score."""
+    factor = float(budget.raised(np.array([paid]), np.array([signal]))[0])
     z = np.linspace(-12, 45, 600_001)
-    value = np.minimum(paid * np.exp(np.minimum(factor + signal * z - signal**2 / 2, 700.0)), 1.0)
+    logs = [factor + s * z - s**2 / 2 for s in signal]
+    value = np.minimum(sum(p * np.exp(np.minimum(x, 700.0)) for p, x in zip(paid, logs, strict=True)), 1.0)
     expected = float(np.trapezoid(value * stats.norm.pdf(z), z))
-    assert factor > 0 and 0.97 * paid < expected <= paid * (1 + 1e-6)
+    assert factor > 0 and 0.97 * sum(paid) < expected <= sum(paid) * (1 + 1e-6)
 
 
-@given(st.lists(st.tuples(st.floats(0, 2), st.just(0.0) | st.floats(1e-3, 200)), min_size=1, max_size=20))
-def test_no_bet_is_raised_beyond_what_it_was_paid(bets_made: list[tuple[float, float]]) -> None:
+def test_a_group_is_raised_by_more_than_its_bets_are_each_by_itself() -> None:
+    """F08: four bets that are about to cross together, and none of them alone."""
+    paid, signal = np.full((1, 4), 0.2), np.array([[0.3, 0.4, 0.5, 0.6]])
+    assert budget.raised(paid, signal)[0] > 2 * budget.raised(paid.T, signal.T).max()
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.floats(0, 0.7), st.just(0.0) | st.floats(1e-3, 200)), min_size=3, max_size=3),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_no_group_is_raised_beyond_what_it_was_paid(groups: list[list[tuple[float, float]]]) -> None:
     """F08: whatever the Newton steps had time for; what was not paid, or cannot matter in one block, stays."""
-    paid, signal = np.array(bets_made).T[:, None]
+    paid, signal = np.moveaxis(np.array(groups), 2, 0)
     factor = budget.raised(paid, signal)
-    assert factor.shape == paid.shape and np.all(factor >= 0) and np.all(np.isfinite(factor))
-    possible = (paid > 0) & (paid < 1) & (signal > 0)
-    assert np.all(factor[~possible] == 0)
-    a, s = paid[possible], signal[possible]
-    away = (-np.log(a) - factor[possible]) / s
-    spent = stats.norm.logcdf(away - s / 2) + factor[possible]
-    assert np.all(np.exp(np.minimum(spent, 1)) + stats.norm.cdf(-away - s / 2) / a <= 1 + 1e-9)
+    assert factor.shape == (len(groups),) and np.all(factor >= 0) and np.all(np.isfinite(factor))
+    for group, s, raised in zip(paid, signal, factor, strict=True):
+        if not 0 < group.sum() < 1 or not s[group > 0].any():
+            assert raised == 0
+        elif raised > 0:
+            assert _spent(group, s, float(raised)) <= group.sum() * (1 + 1e-9)
+
+
+def _spent(paid: NDArray[np.float64], signal: NDArray[np.float64], log_factor: float) -> float:
+    """E[min(c sum paid e, 1)], the crossing found by halving."""
+    paid, signal = paid[paid > 0], signal[paid > 0]
+    logs = np.log(paid) + log_factor - signal**2 / 2
+    z = optimize.brentq(lambda z: np.logaddexp.reduce(logs + signal * z), -1e3, 1e6)
+    return float(np.exp(np.log(paid) + log_factor + special.log_ndtr(z - signal)).sum() + special.ndtr(-z))
 
 
 def test_wages_are_what_the_budget_pays_for_rows_or_for_time() -> None:

@@ -201,6 +201,21 @@ def test_hinges_learn_what_no_line_can() -> None:
     assert lines < 1_200 and curves > 1_700
 
 
+@pytest.mark.parametrize("steps", [{}, {"steps": [2.5], "hinge_steps": [2.5]}])
+@pytest.mark.parametrize("broken", ["nothing", "features", "labels"])
+def test_a_regression_answers_with_numbers_however_long_it_learns(broken: str, steps: dict[str, Any]) -> None:
+    """A step beyond 2 doubles the error with each example: after a thousand, no weight would be a number any more."""
+    learner = Experts("regression", tree=False, neighbours=False, **steps)
+    for i in range(1_400):
+        odd = i % 100 == 50
+        x = {"a": 1e90 if odd and broken == "features" else 1.0}
+        y = 1e80 if odd and broken == "labels" else float(i % 5)
+        learner.learn(x, y)
+        assert np.isfinite(learner.answers(x)).all()
+    answer = learner.predict({"a": 1.0}).prediction
+    assert broken == "labels" or answer == pytest.approx(2.0, abs=2.5)
+
+
 def test_features_beyond_those_with_directions_share_them() -> None:
     one = Hinges((0.3,))
     column = np.ones((1, 1))

@@ -169,6 +169,16 @@ def test_what_updates_cost_is_told(tried: Document, chosen: Document) -> None:
     assert upkeep.update_rows({**tried, "learning": {"models": {}, "decisions": []}}, "tried") == []
 
 
+def test_labels_that_were_asked_for_are_counted_and_not_listed(tried: Document) -> None:
+    """F39: a few hundred of them would leave no room for what was changed."""
+    asked = {"decision_id": "tried-ask-1", "model": "tried", "action": "ask_label", "at": "2024-01-01T00:00:00+00:00"}
+    learning = tried["learning"] | {"decisions": [asked] * 300 + tried["learning"]["decisions"]}
+    document = {**tried, "learning": learning}
+    assert dict(upkeep.update_rows(document, "tried"))["labels asked for"] == "300"
+    shown = report.render(document).replace(report.plotly_js(), "")
+    assert ">promote<" in shown and ">ask_label<" not in shown
+
+
 def test_the_costs_of_updating_are_least_at_the_recommended_interval(tried: Document) -> None:
     """F37: the price that the document does not name is read off the recommendation."""
     interval = tried["learning"]["models"]["tried"]["freshness"]["interval"]

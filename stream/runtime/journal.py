@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -30,6 +31,9 @@ before the ring comes round to the records that follow the state before."""
 
 STATE_PART_BYTES: Final = 900_000
 """Parts stay under the megabyte that Kafka takes without being told otherwise."""
+
+MANIFESTS: Final = (b"0/manifest", b"1/manifest")
+"""Where the two manifests of a shard stand, below its states."""
 
 FORMAT: Final = 2
 
@@ -196,6 +200,46 @@ def _key(manifest: Manifest, place: str) -> bytes:
 
 def flat(positions: Mapping[Source, int]) -> list[tuple[str, int, int]]:
     return [(name, partition, position) for (name, partition), position in sorted(positions.items())]
+
+
+class Entries:
+    """What of a journal partition a recovery may need, added in the order of the log: of each key the newest, and of
+    each shard no journal record from before its manifests.
+
+    All that stands in the log of four shards that have gone round their rings, held and decoded, took 41 MB at every
+    restore.
+    """
+
+    def __init__(self) -> None:
+        self._newest: dict[bytes, bytes] = {}
+        self._added = 0
+        self._records: dict[bytes, dict[bytes, int]] = {}
+        self._manifests: dict[bytes, dict[bytes, int]] = {}
+
+    def add(self, key: bytes, value: bytes | None) -> None:
+        """The next entry; without a value it deletes what has the key."""
+        stage, partition, kind, place = [*key.split(b"/", 3), b"", b"", b""][:4]
+        shard = stage + b"/" + partition
+        records = self._records.setdefault(shard, {})
+        self._added += 1
+        self._newest.pop(key, None)  # the order of the newest counts
+        records.pop(key, None)
+        if value is None:
+            return
+        self._newest[key] = value
+        if kind == b"journal":
+            records[key] = self._added
+        elif kind == b"state" and place in MANIFESTS:
+            manifests = self._manifests.setdefault(shard, {})
+            manifests[place] = self._added
+            self._drop(records, min(manifests.values()))
+
+    def _drop(self, records: dict[bytes, int], before: int) -> None:
+        for key in list(takewhile(lambda key: records[key] < before, records)):
+            del self._newest[key], records[key]
+
+    def items(self) -> list[Entry]:
+        return list(self._newest.items())
 
 
 def recover(shard: str, entries: Iterable[Entry], keys: Sequence[bytes] = ()) -> Recovery | None:

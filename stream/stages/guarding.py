@@ -53,8 +53,9 @@ class Failed(NamedTuple):
 
 
 class GuardState(msgspec.Struct):
-    """`good`: the last champion that has passed; `serving`: the one that was published last, which becomes the good one
-    if nothing is found against it. `answers`: sampled examples since then, of the present champion and the good one."""
+    """`good`: the last champion that has passed; `serving`: the one that was published with a copy last, which becomes
+    the good one if nothing is found against it. `answers`: sampled examples since the last publication, of the present
+    champion and the good one."""
 
     watchman: bytes = b""
     good: bytes | None = None
@@ -133,10 +134,12 @@ class Guard:
         if self._plan is None:
             return None
         state = self._state
-        if self._good is not None and champion.learner.updates < state.next_copy:
-            return None  # a large model: the present comparison goes on
-        copy = copy or champion.remember()
-        state.next_copy = champion.learner.updates + len(copy) // BYTES_PER_EXAMPLE
+        if self._good is None or champion.learner.updates >= state.next_copy:
+            copy = copy or champion.remember()
+            state.next_copy = champion.learner.updates + len(copy) // BYTES_PER_EXAMPLE
+        else:
+            copy = state.serving or state.good  # a large model: if this one passes, the one copied last is the good one
+            assert copy is not None
         if self._good is None:
             self._keep_good(copy, champion)
         verdict = self._examine(state.answers, len(copy), champion, at)

@@ -1,7 +1,8 @@
 """Score: requests become predictions of the champion and of every shadow. The first stage of the loop, and optional.
 
 On Kafka it serves the newest snapshots that it has read, each verified before it is opened. In the embedded runtime it
-asks the live learners, which stand at the same place of the log. Refuses to know labels and how models learn.
+asks the live learners, which stand at the same place of the log. Where labels are scarce it also tells which answers
+somebody should label. Refuses to know labels and how models learn.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from stream.errors import InputFault, StateError
 from stream.events import Heartbeat, ModelSnapshot, Prediction, Request, Role, Traffic
 from stream.joining.letters import dead_letter
 from stream.learning import CHAMPION, PREVIOUS, RIVAL
+from stream.stages.asking import Asking, AskingState
 from stream.stages.roster import Served, specs
 
 VERSION: Final = 3
@@ -54,6 +56,7 @@ class _State(msgspec.Struct):
     shadow_faults: int = 0
     canaries: int = 0
     canary_faults: int = 0
+    asking: dict[str, AskingState] = {}
 
 
 class Score:
@@ -72,6 +75,11 @@ class Score:
         self._learners: dict[str, dict[str, Served]] = {}
         self._models = {
             name: specs(model) for name, model in config.models.items() if model.learn and model.learn.policy != "off"
+        }
+        self._asking = {
+            name: Asking(name, model, shard, shards)
+            for name, model in config.models.items()
+            if name in self._models and model.learn is not None and model.learn.ask is not None
         }
         if live is None:
             for model in self._models:
@@ -99,16 +107,20 @@ class Score:
         learners, routing = self._asked(request.model)
         key = request.prediction_id
         answer = self._answer(request, learners, routing)
-        predictions = [Output(PREDICTIONS, key, answer)]
+        predictions = [answer]
         for name, served in learners.items():
             if name != answer.learner:
                 try:
-                    predictions.append(Output(PREDICTIONS, key, _ask(request, name, "shadow", served)))
+                    predictions.append(_ask(request, name, "shadow", served))
                 except InputFault:
                     self._state.shadow_faults += 1
         self._state.requests += 1
         self._state.predictions += len(predictions)
-        out += predictions
+        out += [Output(PREDICTIONS, key, each) for each in predictions]
+        asking = self._asking.get(request.model)
+        asked = None if asking is None else asking.offer(answer, predictions)
+        if asked is not None:
+            out.append(asked)
 
     def _asked(self, model: str) -> tuple[Mapping[str, Served], Routing | None]:
         """Who is to answer of a model, and which of them is served to whom."""
@@ -191,11 +203,12 @@ class Score:
         return Served(registry.make(spec.path, spec.parameters, settings.task, settings.learn.seed), "0")
 
     def snapshot(self) -> bytes:
-        return codec.pack(self._state)
+        asking = {model: one.state() for model, one in self._asking.items()}
+        return codec.pack(msgspec.structs.replace(self._state, asking=asking))
 
     def restore(self, state: bytes) -> None:
         """Loads the held snapshots again, verified again; those of learners that are configured no more, or otherwise,
-        are let go. Raises StateError."""
+        are let go, and so is what was asked for under other settings. Raises StateError."""
         versions.check("score", state, VERSION)
         read: _State = codec.unpack(_State, state)
         for model in list(read.held):
@@ -204,6 +217,10 @@ class Score:
             if not parts:
                 del read.held[model]
         read.traffic = {model: told for model, told in read.traffic.items() if model in self._models}
+        for model, asking in self._asking.items():
+            if model in read.asking:
+                asking.restore(read.asking[model])
+        read.asking = {}
         self._state = read
         if self._live is not None:
             return
@@ -226,7 +243,8 @@ class Score:
         }
         return {"requests": s.requests, "predictions": s.predictions, "rejected": s.rejected, "loaded": s.loaded,
                 "refused": s.refused, "shadow_faults": s.shadow_faults, "canaries": s.canaries,
-                "canary_faults": s.canary_faults, "models": serving}  # fmt: skip
+                "canary_faults": s.canary_faults, "models": serving,
+                "asking": {model: one.figures() for model, one in self._asking.items()}}  # fmt: skip
 
 
 def _ask(request: Request, name: str, role: Role, served: Served) -> Prediction:

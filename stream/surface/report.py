@@ -127,7 +127,7 @@ def _model(document: Document, model: str, pictures: dict[str, Figure]) -> str:
     parts += _findings(document, model, picture)
     parts += steering.cards(document, model, picture)
     parts.append(card("Learners", "Prequential figures over the whole run.", _learner_table(document, model)))
-    decisions = [d for d in document["learning"]["decisions"] if d["model"] == model]
+    decisions = [d for d in document["learning"]["decisions"] if d["model"] == model and d["action"] != upkeep.ASKED]
     if decisions:
         parts.append(card("Decisions", "What the engine changed, and why.", _decision_table(decisions)))
     return "".join(parts)

@@ -26,6 +26,7 @@ from stream.events import (
     Request,
     Window,
 )
+from stream.learning import LabelRate
 from stream.units import Duration, FalseAlarms, LearnerSpec
 
 EVENTS: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
@@ -48,6 +49,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _PLAIN: Final[dict[type, dict[str, Any]]] = {
     Duration: {"type": ["string", "number"], "description": "30s, 15m, 2h, 7d, 4w, or seconds", "examples": ["2h"]},
     FalseAlarms: {"type": "string", "examples": ["1 per month", "1 per 1000000 events"]},
+    LabelRate: {"type": "string", "examples": ["40 per day", "50 per 1000 events"]},
     LearnerSpec: {
         "type": ["string", "object"],
         "description": "a name, a class path, or {class path: {parameters}}",

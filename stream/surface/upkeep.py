@@ -15,6 +15,9 @@ from stream.surface.figures import BAD, BASELINE, CHALLENGERS, CHAMPION, GOOD, L
 
 PAUSED: Final = "learning paused"
 
+ASKED: Final = "ask_label"
+"""Decisions of which there may be as many as labels: counted, and not listed."""
+
 GUARDED: Final = {
     "refuse": ("refused before it served", BAD),
     "rollback": ("rolled back", BAD),
@@ -176,6 +179,7 @@ def update_rows(document: Document, model: str) -> list[list[str]]:
         ["learned and taken back", count(found["forgotten"])],
         ["snapshots published", count(sum(one["snapshots"] for one in found["learners"].values()))],
         ["buffer", f"{count(buffer.get('items', 0))} examples, {buffer.get('bytes', 0) / 1e6:.1f} MB"],
+        ["labels asked for", count(actions.count(ASKED))],
     ]  # fmt: skip
     if seconds is not None:
         each = f", {1e6 * seconds / found['seen']:,.0f} µs an example" if alone and found["seen"] else ""

@@ -40,6 +40,10 @@ SHARE_GATE: Final = 0.02
 PSI_GATE: Final = 0.02
 """Below these a change is trivial, however sure (F09); an alert whose effect falls below them has ended."""
 
+CHANCE: Final = 3.0
+"""Standard deviations that a side's share may stray: where a ninth of the values is always missing, two points more of
+the newest 64 are every fourth time."""
+
 LOSS_WARNING: Final = 0.10
 LOSS_CRITICAL: Final = 0.50
 """Relative increase of the loss."""
@@ -136,13 +140,19 @@ def fault(change: Change) -> str | None:
 
 def _rare_fault(change: Change, name: str) -> str | None:
     """Of shares that are small in good data."""
-    most, was = max(side.share(change.j) for side in sides(change)), change.before.share(change.j)
+    was = change.before.share(change.j)
+    most = max(side.share(change.j) - _by_chance(was, side.present(change.j)) for side in sides(change))
     limit = None if change.breach is None else change.breach.missing_max
     if name == "missing":
         worse = most - was >= SHARE_GATE if limit is None else most > max(limit, was)
         fault = "missing" if change.breach is None else change.breach.fault
         return fault if worse else None
     return change.breach.fault if change.breach is not None and most - was >= SHARE_GATE else None
+
+
+def _by_chance(share: float, rows: int) -> float:
+    """How far the share of so few rows strays without a cause."""
+    return CHANCE * math.sqrt(share * (1 - share) / max(rows, 1))
 
 
 def kind(change: Change, broken: str | None) -> Kind:

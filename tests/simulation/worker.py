@@ -156,7 +156,6 @@ class Worker:
         self.process = Process(name, chance, lag)
         self.config = config
         self.engine = SimulatedEngine(config, Clients(broker), GROUP, stages_of(config), SECRETS, Figures())  # type: ignore[arg-type]
-        self.engine._frozen = True  # the garbage collector is the simulation's
         self.engine.inspect, self.engine.restored = watch.inspect, watch.restored
         self.app = App(self.engine, broker, self.process, self._give_up)
         self.engine.app = self.app

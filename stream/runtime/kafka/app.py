@@ -27,6 +27,7 @@ from stream.runtime.kafka.clients import Clients
 from stream.runtime.kafka.consumer import Transport
 from stream.runtime.kafka.engine import Engine
 from stream.runtime.kafka.watchdog import NoAnswerError, Watchdog
+from stream.runtime.memory import Memory
 from stream.runtime.stages import Secrets, make_stage, need_key, secrets_from, stages_of
 
 log = logging.getLogger("tidegate.kafka")
@@ -200,9 +201,11 @@ def _exit_code(fault: BaseException | None, code: int) -> int:
 
 
 async def _ticking(app: App, engine: Engine) -> None:
+    memory = Memory()
     while not app.should_stop:
         await app.sleep(TICK_S)
         await engine.tick()
+        memory.look(engine.rebalances, monotonic())
 
 
 async def _watching(app: App, engine: Engine) -> None:

@@ -11,7 +11,6 @@ worker keeps its state if no generation was missed; were that ever wrong, its ne
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -44,10 +43,6 @@ OUTBOX_BYTES_MAX: Final = 33_554_432
 BUSY_SHARDS: Final = 8
 """Shards that write at every interval; a transaction costs a client 1.2 ms and a broker 3.5 to 8, so eight of them four
 times a second are a quarter of a broker's core."""
-
-GC_THRESHOLDS: Final = (50_000, 20, 50)
-"""Python's cycle collector between batches: with its defaults it took a twentieth of a worker's time, and what stages
-hold has no cycles."""
 
 ADVISORY_S: Final = 2.0
 """Seconds between two commits of the group's offsets, which only lag tools read."""
@@ -85,7 +80,6 @@ class Engine:
         self._wrote_at = 0.0
         self._void: list[Carried] = []
         self._fencing: set[asyncio.Future[list[None]]] = set()
-        self._frozen = False
 
     @property
     def topics(self) -> list[str]:
@@ -242,11 +236,6 @@ class Engine:
                 (s, at) for s, at in carried.shard.positions.items() if at >= ends[s] and s not in carried.shard.at_end
             ]
             self._take(carried, tuple(Chunk(name, p, at, at, [], True) for (name, p), at in sorted(silent)))
-        if not self._frozen:
-            self._frozen = True
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*GC_THRESHOLDS)
         log.info("ready: partitions %s, %d shards, restored in %.2f s", ours, len(self.carried), seconds)
 
     def _partitions(self) -> set[int]:
@@ -278,6 +267,7 @@ class Engine:
         shard = Shard(stage, partition, self._machine(stage, partition), first, self.config.hash(), self._secrets.key)
         past = journal.recover(shard.name, entries, self._secrets.trusted)
         carried = Carried(shard, writer, self.config)
+        carried.state_bytes = 0 if past is None else past.whole.manifest.size
         carried.replayed = await restore.bring_back(shard, past, first, self.config, self.clients)
         carried.restore_s = perf_counter() - start
         return carried

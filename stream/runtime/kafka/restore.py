@@ -34,7 +34,7 @@ def as_records(fetched: Iterable[Any]) -> list[Record]:
 
 
 async def read_journal(config: Config, clients: Clients, partition: int) -> list[Entry]:
-    """Everything committed in one partition of the journal, in order; of each key only the newest."""
+    """What is committed in one partition of the journal, in order, as far as a recovery may need it."""
     tp = TopicPartition(config.topics.name(JOURNAL), partition)
     consumer = clients.consumer(max_partition_fetch_bytes=FETCH_BYTES)
     await consumer.start()
@@ -42,15 +42,13 @@ async def read_journal(config: Config, clients: Clients, partition: int) -> list
         consumer.assign([tp])
         end = (await consumer.end_offsets([tp]))[tp]
         await consumer.seek_to_beginning(tp)
-        newest: dict[bytes, bytes] = {}
+        entries = journal.Entries()
         while await consumer.position(tp) < end:
             for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
                 for record in records:
                     if record.key is not None:
-                        newest.pop(record.key, None)  # the order of the newest counts
-                        if record.value is not None:
-                            newest[record.key] = record.value
-        return list(newest.items())
+                        entries.add(record.key, record.value)
+        return entries.items()
     finally:
         await consumer.stop()
 
