@@ -15,7 +15,7 @@ import msgspec
 import yaml
 
 from learners import weak
-from stream import codec, inputs, learning, limits, orders, targets
+from stream import codec, inputs, learning, limits, orders, targets, yaml_text
 from stream.errors import ConfigError
 from stream.learning import Learn
 from stream.tree import build
@@ -238,7 +238,7 @@ def load(path: str | Path) -> Config:
 def parse(text: str, source: str = "configuration") -> Config:
     """Check a configuration given as YAML text. Raises ConfigError with every fault and its path."""
     try:
-        tree = yaml.safe_load(text)
+        tree = yaml_text.read(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
 
 import pytest
 
+from stream import yaml_text
 from stream.config import load, parse
 from stream.errors import ConfigError
 from stream.units import Duration, FalseAlarms, LearnerSpec
@@ -63,6 +65,14 @@ input: {model: n, event_time: {column: t, start: "2024-01-01"}, label_delay: {ev
         "input.event_time.step: missing; write 1m, say",
         "input.prediction: null means that the champion predicts, but the model does not learn",
     ]
+
+
+@pytest.mark.parametrize("policy", ["off", '"off"'])
+def test_off_is_a_policy_and_no_truth_value(policy: str) -> None:
+    """Quoted or not: YAML 1.1 would read the second kind of word as false."""
+    assert doctest.testmod(yaml_text).attempted == 1 and doctest.testmod(yaml_text).failed == 0
+    learn = parse(f"models: {{m: {{task: binary, learn: {{policy: {policy}}}}}}}").models["m"].learn
+    assert learn is not None and learn.policy == "off"
 
 
 def test_a_model_that_learns_needs_its_examples() -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors import constraint_text, constraints
 from detectors.constraints import CATEGORY, KEPT, LENGTH, RANGE, TYPE, WHOLE, Column, Constraint
+from stream import yaml_text
 from stream.config import parse
 from stream.errors import ConfigError
 from stream.joining.columns import column
@@ -172,7 +172,7 @@ CONSTRAINTS = st.one_of(
 @given(st.dictionaries(st.text(min_size=1, max_size=6), CONSTRAINTS, max_size=3))
 def test_what_is_written_is_read_back(known: dict[str, Constraint]) -> None:
     text = written.dump(constraint_text.to_plain(known))
-    assert constraint_text.from_plain(yaml.safe_load(text)) == (known, [])
+    assert constraint_text.from_plain(yaml_text.read(text)) == (known, [])
 
 
 def test_every_fault_of_a_file_is_told_with_its_path() -> None:
@@ -180,12 +180,12 @@ def test_every_fault_of_a_file_is_told_with_its_path() -> None:
 age: {type: number, low: 5, high: 3}
 a: {type: numbr}
 b: {low: 1}
-c: {type: text, categories: [yes], hihg: 3, whole: true}
+c: {type: text, categories: [yes, true], hihg: 3, whole: true}
 d: {type: number, low: .nan, missing_max: 2}
 e: 7
 f: {type: text, length_max: few, categories: x}
 """
-    assert constraint_text.from_plain(yaml.safe_load(text))[1] == [
+    assert constraint_text.from_plain(yaml_text.read(text))[1] == [
         "age.low: 5 is above high (3)",
         "a.type: 'numbr' is none; one of number, text, boolean, embedding; did you mean number?",
         "b.type: missing; one of number, text, boolean, embedding",

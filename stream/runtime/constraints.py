@@ -15,7 +15,7 @@ import yaml
 from detectors import constraint_text
 from detectors import constraints as leaf
 from detectors.constraints import Constraint
-from stream import limits
+from stream import limits, yaml_text
 from stream.config import Config, Model
 from stream.errors import ConfigError
 from stream.events import Column, Prediction, Request
@@ -58,7 +58,7 @@ def faults(name: str, model: Model) -> list[str]:
 
 def _read(path: Path) -> tuple[dict[str, Constraint], list[str]]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml_text.read(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         return {}, [f"cannot be read: {getattr(error, 'strerror', None) or error}"]
     except yaml.YAMLError as error:

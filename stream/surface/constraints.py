@@ -11,6 +11,7 @@ import yaml
 
 from detectors import constraint_text
 from detectors.constraints import NORM
+from stream import yaml_text
 from stream.config import Config
 from stream.events import Column
 from stream.runtime import constraints
@@ -49,7 +50,7 @@ def render(config: Config, data: Path) -> str:
 def dump(plain: Mapping[str, Mapping[str, Any]]) -> str:
     """As YAML, letters as they are; escaped where that would be read otherwise (PyYAML folds U+0085 to a space)."""
     readable: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=LINE_CHARS)
-    if yaml.safe_load(readable) == plain:
+    if yaml_text.read(readable) == plain:
         return readable
     return str(yaml.safe_dump(plain, sort_keys=False, width=LINE_CHARS))
 
