@@ -6,13 +6,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
+from stream import codec
 from stream.contract import JOURNAL, LABELS, PREDICTIONS, Batch, Chunk
 from stream.errors import StateError
 from stream.joining import segments
 from stream.runtime import journal
-from stream.runtime.journal import StateUpdate
+from stream.runtime.journal import JournalRecord, StateUpdate
 from stream.runtime.shard import Checkpoint, Shard, recovered
 from stream.sections import apart, together
 from stream.stages.join import REST, Join
@@ -175,6 +177,8 @@ def test_damage_to_what_the_newest_state_has_for_itself_falls_back_to_the_one_be
     for own in (rest, manifests[0]):
         found = journal.recover("join/0", (whole | {own: b"spoiled"}).items())
         assert found is not None and found.whole.manifest.sequence == 1 and len(found.journal) == 1
+        (fault,) = found.faults
+        assert own.decode() in fault or "section 'rest'" in fault, "it is told what was passed over"
         back = shard()
         log = joins.records([said(f"p{i}", 10.0 + i / 100) for i in range(100)])
         assert recovered(back, found, lambda n, p, s, e, log=log: log[s:e]) == 50
@@ -190,6 +194,18 @@ def test_a_journal_record_that_cannot_be_read_is_refused_even_where_it_may_be_an
             StateError, match=f"^join/0: the entry {place.decode()} is damaged: .*; nothing else is left"
         ):
             journal.recover("join/0", (two_states() | {place: b"spoiled"}).items())
+
+
+def test_a_journal_record_of_another_version_is_refused_where_it_is_needed() -> None:
+    """F54: what a newer version meant by it is not known here."""
+    places = two_states()
+    sound = journal.recover("join/0", places.items())
+    assert sound is not None and sound.faults == ()
+    places.pop(b"join/0/state/0/manifest")  # so that the second record is needed
+    record = codec.unpack(JournalRecord, places[b"join/0/journal/2"])
+    places[b"join/0/journal/2"] = codec.pack(msgspec.structs.replace(record, format=3))
+    with pytest.raises(StateError, match=r"^join/0: journal record 2 has format 3; this version reads 2; nothing else"):
+        journal.recover("join/0", places.items())
 
 
 def test_a_new_owner_goes_on_deleting_where_the_one_before_ended() -> None:

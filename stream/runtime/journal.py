@@ -134,12 +134,13 @@ class StateUpdate(NamedTuple):
 
 
 class Recovery(NamedTuple):
-    """Where to begin, and what to process again from there."""
+    """Where to begin, and what to process again from there. `places`: where parts of states of the shard stand in the
+    journal, needed or not. `faults`: of newer states, which did not verify."""
 
     whole: WholeState
     journal: list[JournalRecord]
     places: frozenset[str] = frozenset()
-    """Where parts of states of the shard stand in the journal, needed or not."""
+    faults: tuple[str, ...] = ()
 
 
 def journal_entry(record: JournalRecord) -> Entry:
@@ -266,7 +267,7 @@ def recover(shard: str, entries: Iterable[Entry], keys: Sequence[bytes] = ()) ->
     places = frozenset(at for at in newest if at.startswith("state/") and not at.endswith("/manifest"))
     for manifest in sorted(manifests, key=lambda m: -m.sequence):
         try:
-            return Recovery(_assemble(manifest, newest, keys), _since(manifest, newest), places)
+            return Recovery(_assemble(manifest, newest, keys), _since(manifest, newest), places, tuple(faults))
         except StateError as error:
             faults.append(str(error))
     if not faults:
@@ -307,4 +308,8 @@ def _since(manifest: Manifest, newest: Mapping[str, bytes]) -> list[JournalRecor
     later = sorted((r for r in records if r.sequence > manifest.sequence), key=lambda r: r.sequence)
     if [r.sequence for r in later] != list(range(manifest.sequence + 1, manifest.sequence + 1 + len(later))):
         raise StateError(f"{manifest.shard}: the journal since checkpoint {manifest.sequence} has holes")
+    for record in later:
+        if record.format != FORMAT:
+            where = f"{manifest.shard}: journal record {record.sequence}"
+            raise StateError(f"{where} has format {record.format}; this version reads {FORMAT}")
     return later

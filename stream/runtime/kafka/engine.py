@@ -266,6 +266,8 @@ class Engine:
         first, _ = await restore.bounds(self.config, self.clients, sources)
         shard = Shard(stage, partition, self._machine(stage, partition), first, self.config.hash(), self._secrets.key)
         past = journal.recover(shard.name, entries, self._secrets.trusted)
+        for fault in past.faults if past is not None else ():
+            log.warning("%s; the state before it takes its place", fault)
         carried = Carried(shard, writer, self.config)
         carried.state_bytes = 0 if past is None else past.whole.manifest.size
         carried.replayed = await restore.bring_back(shard, past, first, self.config, self.clients)
