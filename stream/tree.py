@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Union, get_args, get_origin
 
@@ -22,9 +23,7 @@ def build(kind: type[msgspec.Struct], tree: Any, path: str, faults: list[str]) -
     prefix = f"{path}." if path else ""
     for key in tree:
         if key not in hints:
-            close = difflib.get_close_matches(str(key), hints, 1)
-            meant = f"; did you mean {close[0]}?" if close else ""
-            faults.append(f"{prefix}{key}: unknown setting{meant}")
+            faults.append(f"{prefix}{key}: unknown setting{_meant(key, hints)}")
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
         if field.name in tree:
@@ -38,6 +37,12 @@ def build(kind: type[msgspec.Struct], tree: Any, path: str, faults: list[str]) -
     except ValueError as error:  # what the values mean together
         faults.append(f"{path}: {error}")
         return None
+
+
+def _meant(word: Any, known: Iterable[str]) -> str:
+    """The word that was likely meant, if one is close."""
+    close = difflib.get_close_matches(str(word), known, 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _kind_of(tree: Any) -> str:
@@ -64,6 +69,11 @@ def _value(hint: Any, tree: Any, path: str, faults: list[str]) -> Any:
         except ValueError as error:
             faults.append(f"{path}: {error}")
             return None
+    if origin is typing.Literal and isinstance(tree, str):
+        if tree not in arguments:
+            faults.append(f"{path}: {tree!r} is none of {', '.join(map(str, arguments))}{_meant(tree, arguments)}")
+            return None
+        return tree
     if isinstance(tree, datetime) and hint is str:  # YAML reads a bare timestamp as one
         return tree.isoformat()
     if isinstance(tree, (float, int)) and hint is str:

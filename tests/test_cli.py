@@ -62,6 +62,10 @@ def test_check_explains_and_counts_from_a_file(folder: Path, capsys: pytest.Capt
     assert "m: binary, 2 features (1 numeric, 1 text), slices s (2)" in out
     assert "waits up to 24 h for labels: about 1,444 predictions" in out
     assert "learns online with majority" in out
+    asking = "champion: majority, ask: {labels: 5 per day}"
+    (folder / "c.yaml").write_text(CONFIG.replace("champion: majority", asking))
+    out = run(capsys, "check", "c.yaml")[1]
+    assert "asks people to label 5 per day, chosen 80% by uncertainty, 20% by random" in out
 
 
 def test_check_names_a_slice_that_the_data_lacks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,6 +75,12 @@ def test_off_is_a_policy_and_no_truth_value(policy: str) -> None:
     assert learn is not None and learn.policy == "off"
 
 
+def test_a_word_that_is_none_of_those_known_is_told_with_them() -> None:
+    assert faults("models: {m: {task: binary, learn: {policy: onlin}}}") == [
+        "models.m.learn.policy: 'onlin' is none of off, manual, scheduled, triggered, online; did you mean online?"
+    ]
+
+
 def test_a_model_that_learns_needs_its_examples() -> None:
     assert faults("models: {m: {task: binary, examples: false, learn: {champion: majority}}}") == [
         "models.m.examples: must not be false, for the model learns from them"

@@ -42,7 +42,7 @@ def parse(target: str) -> Config:
         ("{webhook: 'https://a/', link: 'https://b/'}", "deliver[0].link: only an Alertmanager takes one"),
         ("{webhook: 'https://a/', models: [frod]}", "deliver[0].models[0]: no model 'frod'; did you mean fraud?"),
         ("{webhook: 'https://a/', kinds: [drift]}", "deliver[0].kinds[0]: no kind 'drift'; did you mean label_drift?"),
-        ("{webhook: 'https://a/', min_severity: high}", "deliver[0].min_severity: invalid enum value 'high'"),
+        ("{webhook: 'https://a/', min_severity: high}", "deliver[0].min_severity: 'high' is none of information, "),
         ("{webhook: 'https://a/', timeout: 0s}", "deliver[0].timeout: must be above 0"),
         ("{webhook: 'https://a/', retry_for: soon}", "deliver[0].retry_for: 'soon' is not a duration"),
         ("{webhook: 'https://a/', name: 'A b'}", "deliver[0].name: write small letters"),

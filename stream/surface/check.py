@@ -191,6 +191,9 @@ def _learns(model: Model, sample: Sample | None) -> str:
         text += f"; the champion takes about {_cost_ms(model, sample):.2g} ms an event here"
     if learn.respond.data_quality == "pause":
         text += "; pauses while an alert of broken data is firing, unless values are only missing"
+    if learn.ask is not None:
+        why = ", ".join(f"{share:.0%} by {name}" for name, share in learn.ask.mixture.items() if share)
+        text += f"; asks people to label {learn.ask.labels}, chosen {why}"
     return text
 
 
