@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from stream.windows.found import FIRST_ROWS, REFERENCE_ROWS
 from tests.watching import Stream, alerts, config, in_turn, observations, run, watched
 
+EVENTS_AN_ALARM = 100_000
 SETTINGS = (
-    "task: binary, reference: {first: 1000}, windows: {every: 1h}, find_slices: true, false_alarms: 1 per 100000 events"
+    "task: binary, reference: {first: 1000}, windows: {every: 1h}, find_slices: true, "
+    f"false_alarms: 1 per {EVENTS_AN_ALARM} events"
 )
 N, AT = 9_000, 6_000
 
@@ -50,12 +53,16 @@ def test_an_alert_that_begins_in_a_found_slice_says_which_and_how_much(seed: int
     assert own.impact is not None and own.impact["delta"] > 0.2
 
 
-def test_found_slices_in_which_nothing_changes_raise_nothing() -> None:
-    """F08: what was chosen as worse on some rows is judged against rows that came after."""
-    for seed in range(3, 9):
+def test_found_slices_in_which_nothing_changes_raise_no_more_than_is_accepted() -> None:
+    """F08: what was chosen as worse on some rows is judged against rows that came after. All streams together spend
+    nearly the whole budget, so a few of so many runs may raise something."""
+    seeds = range(3, 13)
+    raised: list[str] = []
+    for seed in seeds:
         watch, outputs = watched(SETTINGS, crossed(seed, worse=0.0))
         assert watch.figures()["models"]["m"]["found_slices"]
-        assert not [a for a in alerts(outputs) if a.slice]
+        raised += sorted({a.alert_id for a in alerts(outputs)})
+    assert len(raised) <= stats.poisson.ppf(0.99, len(seeds) * N / EVENTS_AN_ALARM), raised
 
 
 def test_nothing_is_searched_unless_asked_for() -> None:
