@@ -3,9 +3,10 @@ files."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
+
+from stream.tree import meant
 
 if TYPE_CHECKING:
     from stream.config import Input, Model
@@ -14,9 +15,7 @@ if TYPE_CHECKING:
 def faults(entry: Input, models: Mapping[str, Model]) -> Iterator[str]:
     """Everything that is wrong with the section, each with its path."""
     if entry.model not in models:
-        close = difflib.get_close_matches(entry.model, models, 1)
-        meant = f"; did you mean {close[0]}?" if close else ""
-        yield f"input.model: no model {entry.model!r} under models{meant}"
+        yield f"input.model: no model {entry.model!r} under models{meant(entry.model, models)}"
     delay = entry.label_delay
     given = [delay.events, delay.time, delay.column, delay.exponential]
     if sum(x is not None for x in given) != 1:

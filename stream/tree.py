@@ -23,7 +23,7 @@ def build(kind: type[msgspec.Struct], tree: Any, path: str, faults: list[str]) -
     prefix = f"{path}." if path else ""
     for key in tree:
         if key not in hints:
-            faults.append(f"{prefix}{key}: unknown setting{_meant(key, hints)}")
+            faults.append(f"{prefix}{key}: unknown setting{meant(key, hints)}")
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
         if field.name in tree:
@@ -39,7 +39,7 @@ def build(kind: type[msgspec.Struct], tree: Any, path: str, faults: list[str]) -
         return None
 
 
-def _meant(word: Any, known: Iterable[str]) -> str:
+def meant(word: Any, known: Iterable[str]) -> str:
     """The word that was likely meant, if one is close."""
     close = difflib.get_close_matches(str(word), known, 1)
     return f"; did you mean {close[0]}?" if close else ""
@@ -71,7 +71,7 @@ def _value(hint: Any, tree: Any, path: str, faults: list[str]) -> Any:
             return None
     if origin is typing.Literal and isinstance(tree, str):
         if tree not in arguments:
-            faults.append(f"{path}: {tree!r} is none of {', '.join(map(str, arguments))}{_meant(tree, arguments)}")
+            faults.append(f"{path}: {tree!r} is none of {', '.join(map(str, arguments))}{meant(tree, arguments)}")
             return None
         return tree
     if isinstance(tree, datetime) and hint is str:  # YAML reads a bare timestamp as one

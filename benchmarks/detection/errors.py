@@ -210,9 +210,9 @@ def _found(peer: Peer, parameter: float, after: float, seed: int, i: int) -> Fou
     draw = np.random.default_rng([seed, 304, i])
     detector = peer.make(parameter)
     before = REFERENCE_ROWS + BEFORE_ROWS + int(draw.integers(0, BLOCK_ROWS))
-    early = [at for at in peers.alarms(detector, _zeros_and_ones(draw, before, BEFORE)) if at >= REFERENCE_ROWS]
+    early = any(at >= REFERENCE_ROWS for at in peers.alarms(detector, _zeros_and_ones(draw, before, BEFORE)))
     found = peers.alarms(detector, _zeros_and_ones(draw, AFTER_ROWS_MAX, after), first_only=True)
-    return Found(found[0] + 1.0 if found else math.inf, bool(early))
+    return Found(found[0] + 1.0 if found else math.inf, early)
 
 
 def _zeros_and_ones(draw: np.random.Generator, n: int, rate: float) -> Sequence[int]:

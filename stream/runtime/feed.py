@@ -7,7 +7,6 @@ of the same time, as the world would hand them back.
 
 from __future__ import annotations
 
-import difflib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from stream.errors import ConfigError
 from stream.events import DeadLetter, Label, Prediction, Request
 from stream.runtime.known import LabelsByCount, LabelsByTime, epoch_of, event_times, label_times
 from stream.runtime.tables import BadRow, Cell, Chunk, Table
+from stream.tree import meant
 
 BAD_TEXT_CHARS_MAX = 1_000
 """How much of a bad row its dead letter keeps."""
@@ -70,8 +70,7 @@ class Feed:
         faults = []
         for where, column in _named_columns(self.input):
             if column not in self.table.columns:
-                close = difflib.get_close_matches(column, self.table.columns, 1)
-                hint = f"; did you mean {close[0]}?" if close else ""
+                hint = meant(column, self.table.columns)
                 if len(self.table.columns) == 1 and ";" in self.table.columns[0]:
                     hint = "; its fields seem to be separated by semicolons, give commas"
                 faults.append(f"no column {column!r} (input.{where})" + hint)

@@ -284,8 +284,7 @@ def _read(kind: type[S], shard: str, at: str, newest: Mapping[str, bytes]) -> S:
 
 def _assemble(manifest: Manifest, newest: Mapping[str, bytes], keys: Sequence[bytes]) -> WholeState:
     where = f"{manifest.shard}: whole state {manifest.sequence}"
-    if manifest.format != FORMAT:
-        raise StateError(f"{where} has format {manifest.format}; this version reads {FORMAT}")
+    _check_format(where, manifest.format)
     if not any(hmac.compare_digest(manifest.signed(key).mac, manifest.mac) for key in keys or (None,)):
         raise StateError(f"{where} is not signed with our key; if it has changed, keep the old one beside it")
     sections: dict[str, bytes] = {}
@@ -309,7 +308,10 @@ def _since(manifest: Manifest, newest: Mapping[str, bytes]) -> list[JournalRecor
     if [r.sequence for r in later] != list(range(manifest.sequence + 1, manifest.sequence + 1 + len(later))):
         raise StateError(f"{manifest.shard}: the journal since checkpoint {manifest.sequence} has holes")
     for record in later:
-        if record.format != FORMAT:
-            where = f"{manifest.shard}: journal record {record.sequence}"
-            raise StateError(f"{where} has format {record.format}; this version reads {FORMAT}")
+        _check_format(f"{manifest.shard}: journal record {record.sequence}", record.format)
     return later
+
+
+def _check_format(where: str, found: int) -> None:
+    if found != FORMAT:
+        raise StateError(f"{where} has format {found}; this version reads {FORMAT}")
