@@ -53,7 +53,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(delays, "AFTER_ROWS_MAX", 4_000)
     monkeypatch.setattr(delays, "CHANGES", [change for change in delays.CHANGES if change.name in SHOWN])
     monkeypatch.setattr(delays, "BOUNDS", {name: of for name, of in delays.BOUNDS.items() if name in SHOWN})
-    monkeypatch.setattr(errors, "QUICK", errors.Size(4, 1, 50_000, 5_000, 1_000, 1))
+    monkeypatch.setattr(errors, "QUICK", errors.Size(4, 1, 50_000, 50_000, 5_000, 1_000, 1))
     monkeypatch.setattr(errors, "AFTER_ROWS_MAX", 2_000)
     monkeypatch.setattr(real, "QUICK", real.Size(("bikes",), {"bikes": 1}, 1, 1, surrogates.GRAINS[:1]))
     monkeypatch.setattr(cost, "QUICK", (2, 1))

@@ -26,14 +26,15 @@ from numpy.typing import NDArray
 from benchmarks.detection import bars, oracle, peers, reasons, telling
 from benchmarks.detection.bars import Bar, Part
 from benchmarks.detection.peers import Peer
-from detectors.contract import Bins, Budget, Rows, Stream
-from detectors.counts import Counts
+from detectors import budget as budgeting
+from detectors.binning import training_rows
+from detectors.contract import Bins, Budget, Stream
+from detectors.panel import Panel
 
 BEFORE, AFTER = 0.10, (0.12, 0.15, 0.20)
 REFERENCE_ROWS = 5_000
 BEFORE_ROWS = 5_000
 AFTER_ROWS_MAX = 20_000
-CHUNK_ROWS = 1_024
 BLOCK_ROWS = 32
 PER_MILLION = 10.0
 SLACK = 1.05
@@ -51,18 +52,20 @@ SHORT = "not compared: the nulls of the quick form are too short to tune peers o
 
 
 class Size(NamedTuple):
-    """Runs of ours and of a peer; errors of our null, of a peer's, and of a slow peer's; halvings of an oracle."""
+    """Runs of ours and of a peer; errors of our null, of the calibrated one, of a peer's and a slow peer's; halvings of
+    an oracle."""
 
     runs: int
     peer_runs: int
     null: int
+    calibrated_null: int
     peer_null: int
     slow_null: int
     steps: int
 
 
-FULL = Size(4_000, 200, 240_000_000, 2_000_000, 500_000, 9)
-QUICK = Size(60, 3, 600_000, 30_000, 4_000, 3)
+FULL = Size(12_000, 200, 2_400_000_000, 480_000_000, 2_000_000, 500_000, 9)
+QUICK = Size(60, 3, 600_000, 600_000, 30_000, 4_000, 3)
 
 
 def run(quick: bool, seed: int) -> Part:
@@ -75,7 +78,7 @@ def run(quick: bool, seed: int) -> Part:
         GUARANTEED: {"budget": PER_MILLION, **measured},
         CALIBRATED: {
             "budget": round(calibrated, 2),
-            **bars.rate(engine_null(calibrated, size.null, seed + 1), size.null / 1e6),
+            **bars.rate(engine_null(calibrated, size.calibrated_null, seed + 1), size.calibrated_null / 1e6),
         },
     }
     rows: dict[str, dict[str, Any]] = {}
@@ -146,45 +149,57 @@ def _behind(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class _Replicates:
-    """Independent loss streams of one detector, each with the whole budget for itself."""
+    """Independent loss streams of one detector, each with the whole budget for itself. After the reference they come in
+    blocks, of which all but the last row are drawn as counts: the detector looks at nothing else, and a null of
+    billions can be afforded."""
 
-    def __init__(self, runs: int, budget: float, draw: np.random.Generator, seed: int) -> None:
-        self.runs, self.draw, self.rows = runs, draw, 0
-        streams = [Stream(f"run {i}", "loss") for i in range(runs)]
-        self.detector = Counts(streams, Budget(budget * runs, events=1e6), seed, loss_block_rows=BLOCK_ROWS)
-        self.detector.fit([Bins(edges=(0.5,))] * runs, self._errors(np.full((REFERENCE_ROWS, runs), BEFORE)))
+    def __init__(self, runs: int, budget: float, draw: np.random.Generator, seed: int, first: int = 0) -> None:
+        self.runs, self.draw, self.rows = runs, draw, REFERENCE_ROWS
+        streams = [Stream(f"run {i}", "loss") for i in range(first, first + runs)]
+        split = Budget(budget * runs, events=1e6)
+        self.panel = Panel(streams, list(range(runs)), budgeting.shares(streams), split, seed, BLOCK_ROWS)
+        errors = (draw.random((REFERENCE_ROWS, runs)) < BEFORE).astype(np.int32)
+        self.panel.fit([Bins(edges=(0.5,))] * runs, errors, training_rows(REFERENCE_ROWS), REFERENCE_ROWS)
 
-    def show(self, rates: NDArray[np.float64]) -> list[tuple[int, int]]:
-        """Alarms (run, row) on errors of these (n, runs) rates."""
-        return [(alarm.stream, int(alarm.at_s)) for alarm in self.detector.update(self._errors(rates))]
+    def show(self, changed: NDArray[np.int64], after: float) -> list[int]:
+        """Who alarms at the next block; `changed` (runs,): its last so many rows are of the other rate."""
+        draw, many = self.draw, np.maximum(changed - 1, 0)
+        wrong = draw.binomial(BLOCK_ROWS - 1 - many, BEFORE) + draw.binomial(many, after)
+        last = draw.random(self.runs) < np.where(changed > 0, after, BEFORE)
+        self.panel.state.open = np.stack([BLOCK_ROWS - 1 - wrong, wrong], 1)
+        self.panel.state.rows = BLOCK_ROWS - 1
+        self.rows += BLOCK_ROWS
+        alarms = self.panel.take(np.array([self.rows - 1.0]), last[None].astype(np.int32))
+        return [alarm.stream for _, alarm in alarms]
 
-    def _errors(self, rates: NDArray[np.float64]) -> Rows:
-        codes = (self.draw.random(rates.shape) < rates).astype(np.int32)
-        start, self.rows = self.rows, self.rows + len(rates)
-        return Rows(start + np.arange(float(len(rates))), codes, codes.astype(np.float64))
 
-
-def engine_null(budget: float, errors: int, seed: int) -> int:
-    """Alarms of streams whose error rate stays."""
-    runs = min(TOGETHER, max(errors // 50_000, 1))
+def engine_null(budget: float, errors: int, seed: int, together: int = TOGETHER) -> int:
+    """Alarms of streams whose error rate stays, over so many errors, rounded down to whole blocks."""
+    runs = min(together, max(errors // 50_000, 1))
     replicates = _Replicates(runs, budget, np.random.default_rng([seed, 301]), seed)
-    alarms = 0
-    for start in range(0, errors // runs, CHUNK_ROWS):
-        alarms += len(replicates.show(np.full((min(CHUNK_ROWS, errors // runs - start), runs), BEFORE)))
-    return alarms
+    unchanged = np.zeros(runs, np.int64)
+    return sum(len(replicates.show(unchanged, BEFORE)) for _ in range(errors // runs // BLOCK_ROWS))
 
 
 def engine(budget: float, after: float, runs: int, seed: int) -> list[Found]:
-    """What this engine found; the change comes at another place of a block in each run."""
-    draw = np.random.default_rng([seed, 302, int(100 * after)])
+    """What this engine found."""
+    found: list[Found] = []
+    while len(found) < runs:
+        found += _found_together(budget, after, min(TOGETHER, runs - len(found)), seed, len(found))
+    return found
+
+
+def _found_together(budget: float, after: float, runs: int, seed: int, first: int) -> list[Found]:
+    """The change comes at another place of a block in each run."""
+    draw = np.random.default_rng([seed, 302, int(100 * after), first])
     delays, early = np.full(runs, np.inf), np.zeros(runs, np.bool_)
     starts = REFERENCE_ROWS + BEFORE_ROWS + draw.integers(0, BLOCK_ROWS, runs)
-    replicates = _Replicates(runs, budget, draw, seed)
+    replicates = _Replicates(runs, budget, draw, seed, first)
     while replicates.rows < REFERENCE_ROWS + BEFORE_ROWS + AFTER_ROWS_MAX and not np.isfinite(delays).all():
-        row = replicates.rows + np.arange(CHUNK_ROWS)[:, None]
-        for i, at in replicates.show(np.where(row >= starts, after, BEFORE)):
-            if at >= starts[i]:
-                delays[i] = min(delays[i], at - starts[i] + 1)
+        end = replicates.rows + BLOCK_ROWS
+        for i in replicates.show(np.clip(end - starts, 0, BLOCK_ROWS), after):
+            if end > starts[i]:
+                delays[i] = min(delays[i], end - starts[i])
             else:
                 early[i] = True
     delays = np.where(delays <= AFTER_ROWS_MAX, delays, np.inf)
