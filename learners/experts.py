@@ -174,6 +174,8 @@ class Experts(Keeps):
 
     def learn(self, x: FeatureDict, y: Label, weight: float = 1.0, lag: int = 0) -> None:
         linear = self.now.linear
+        if self.task == "regression":
+            y = linear.within(float(y))
         known = len(linear.classes)
         if linear.meet(y):
             if len(linear.classes) > known:

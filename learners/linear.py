@@ -34,6 +34,9 @@ SCALED_MAX: Final = 100.0
 """Standard deviations from the mean; further out a number is broken, and must not throw the weights. A number that is
 learned cannot lie that far out before the ten thousandth example."""
 
+LABELS_AMPLE: Final = 30
+"""Regression: labels after which their scale is known well enough to tell one that is broken."""
+
 _LOGIT_MAX: Final = 30.0
 _GRADIENT_LOGIT_MAX: Final = 18.0
 
@@ -131,6 +134,16 @@ class Linear:
         """Regression: the label in standard deviations from its mean, no further out than five."""
         _, mean, variance = self.label_scale
         return min(max((y - mean) / math.sqrt(variance), -5.0), 5.0) if variance > 0.0 else 0.0
+
+    def within(self, y: float) -> float:
+        """Regression: the label, or the nearest that lies no more than SCALED_MAX deviations from those before. The
+        scale follows labels that have come to be larger, but one of 1e8 among labels of ten does not spoil every answer
+        after it; and what is rare (a claim among ten thousand zeros) is within."""
+        count, mean, variance = self.label_scale
+        if count < LABELS_AMPLE or variance <= 0.0:
+            return y
+        far = SCALED_MAX * math.sqrt(variance)
+        return min(max(y, mean - far), mean + far)
 
     def frozen(self) -> Linear:
         """A twin that answers as this one does now. It shares the index of features, in which rows are only added, and

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from typing import Any
 
 import numpy as np
@@ -214,6 +216,30 @@ def test_a_regression_answers_with_numbers_however_long_it_learns(broken: str, s
         assert np.isfinite(learner.answers(x)).all()
     answer = learner.predict({"a": 1.0}).prediction
     assert broken == "labels" or answer == pytest.approx(2.0, abs=2.5)
+
+
+@pytest.mark.parametrize("broken", [1e5, 1e80, -1e300])
+def test_one_broken_label_of_a_regression_does_not_spoil_what_follows(broken: float) -> None:
+    """A label a hundred deviations out counts as one that far out; a label of 1e8 once made every later answer wrong by
+    thousands."""
+
+    def mistakes(label: float | None) -> float:
+        draw, learner, found = random.Random(3), Experts("regression"), []
+        for i in range(2_500):
+            x = draw.gauss(0.0, 1.0)
+            y = 3.0 * x + 10.0 + draw.gauss(0.0, 0.3)
+            found.append(abs(float(learner.predict({"x": x}).prediction) - y))
+            learner.learn({"x": x}, y if label is None or i != 500 else label)
+        return math.fsum(found[1_600:]) / 900
+
+    assert mistakes(broken) < 1.1 * mistakes(None)
+
+
+def test_labels_that_never_differed_may_begin_to() -> None:
+    learner = Experts("regression")
+    for i in range(600):
+        learner.learn({"x": 1.0}, 0.0 if i < 300 else 5.0)
+    assert float(learner.predict({"x": 1.0}).prediction) > 4.0
 
 
 def test_features_beyond_those_with_directions_share_them() -> None:
