@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition as AsyncPartition
 from kafka import TopicPartition
+from kafka.consumer.fetcher import Fetcher as Past
+from kafka.errors import CorruptRecordError
+from kafka.record.memory_records import MemoryRecords as PastMemoryRecords
 
 from stream import codec, limits
 from stream.contract import DEAD_LETTERS, EXAMPLES, LABELS, PREDICTIONS, Unread
@@ -26,7 +30,8 @@ from stream.runtime.kafka.app import EXIT_ENGINE, EXIT_FAULT, STOP_S
 from stream.runtime.kafka.broker import Broker, GivenBroker
 from stream.runtime.kafka.clients import gone
 from stream.runtime.kafka.logs import RateLimit
-from stream.runtime.kafka.unpacking import Batches
+from stream.runtime.kafka.tail import tail
+from stream.runtime.kafka.unpacking import Batches, PastBatches
 from stream.runtime.kafka.watchdog import LOOK_S, Watchdog
 from tests.batches import batch, send
 from tests.kafka_support import Cluster
@@ -107,17 +112,31 @@ def records(made: bytes) -> list[Any]:
     return list(read)
 
 
+def past(made: bytes, batches: type[Any] = PastBatches) -> list[Any]:
+    """As kafka-python reads them for tails and time travel."""
+    return list(Past.PartitionRecords(0, TopicPartition("t", 0), batches(made)).record_iterator)
+
+
+READERS = pytest.mark.parametrize("read", [records, past])
+
+
 @pytest.mark.parametrize("name", ["none", "gzip", "snappy", "lz4", "zstd"])
-def test_batches_within_the_bounds_are_read_as_aiokafka_reads_them(name: str) -> None:
+def test_batches_within_the_bounds_are_read_as_the_clients_read_them(name: str) -> None:
     made = batch([b"one", b"", b"three" * 1000], name)
     expected = fetcher.PartitionRecords(TP, MemoryRecords(made), [], 0, None, None, True, fetcher.READ_COMMITTED)
     assert records(made) == list(expected)
+    assert [(r.offset, r.key, r.value) for r in past(made)] == [(r.offset, r.key, r.value) for r in records(made)]
+    if name in ("none", "gzip"):  # for the others it wants packages that nothing else here needs
+        assert past(made) == past(made, PastMemoryRecords)
 
 
+@READERS
 @pytest.mark.parametrize("name", ["gzip", "snappy", "lz4", "zstd"])
-def test_a_bomb_is_one_record_that_says_what_it_was(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_one_record_that_says_what_it_was(
+    name: str, read: Callable[[bytes], list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(limits, "BATCH_UNPACKED_BYTES_MAX", 10_000)
-    (one,) = records(batch([b"0" * 5_000, b"0" * 5_000], name))
+    (one,) = read(batch([b"0" * 5_000, b"0" * 5_000], name))
     assert one.offset == 1 and isinstance(one.value, Unread)
     assert re.fullmatch(
         rf"a batch of 2 records from offset 0 on, \d+ bytes of {name}: it unpacks to more than 10000; "
@@ -126,7 +145,7 @@ def test_a_bomb_is_one_record_that_says_what_it_was(name: str, monkeypatch: pyte
     )
     with pytest.raises(InputFault, match="huge: a batch of 2 records"):
         codec.decode_inbound(Label, one.value, 1.6e9)
-    assert len(records(batch([b"0" * 4_900, b"0" * 4_900], name))) == 2
+    assert len(read(batch([b"0" * 4_900, b"0" * 4_900], name))) == 2
 
 
 def test_bytes_that_are_no_gzip_or_go_on_after_it_are_passed_over() -> None:
@@ -135,14 +154,19 @@ def test_bytes_that_are_no_gzip_or_go_on_after_it_are_passed_over() -> None:
             unpacking.unpack(1, memoryview(spoiled))
 
 
-def test_a_header_whose_name_is_not_text_costs_its_record_nothing_but_the_headers() -> None:
-    """aiokafka stops at it: one such record would end every worker that comes to it."""
+@READERS
+def test_a_header_whose_name_is_not_text_costs_its_record_nothing_but_the_headers(
+    read: Callable[[bytes], list[Any]],
+) -> None:
+    """The clients stop at it: one such record would end every worker that comes to it."""
     made = batch([b"one", b"two", b"three"], header=b"\xff\xfe")
-    assert [(r.offset, r.key, r.value, r.timestamp) for r in records(made)] == [
+    assert [(r.offset, r.key, r.value, r.timestamp) for r in read(made)] == [
         (i, b"k", value, 1_600_000_000_000) for i, value in enumerate((b"one", b"two", b"three"))
     ]
     with pytest.raises(UnicodeDecodeError):
         list(fetcher.PartitionRecords(TP, MemoryRecords(made), [], 0, None, None, True, fetcher.READ_COMMITTED))
+    with pytest.raises(CorruptRecordError):
+        past(made, PastMemoryRecords)
 
 
 def test_a_fetch_of_many_batches_is_handed_out_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +225,9 @@ def test_a_bomb_and_a_header_that_is_no_text_stop_nothing(cluster: Cluster) -> N
     assert (bomb.topic, bomb.partition) == (LABELS, 0)
     assert f"a batch of {BOMB_BYTES // len(ZEROS)} records from offset" in bomb.reason
     assert sorted(letter.code for letter in letters) == ["huge", "malformed", "schema", "schema"]
+    seen = [found.record.value for found in tail(cluster.config, cluster.clients, LABELS)]
+    (unread,) = (value for value in seen if isinstance(value, Unread))
+    assert unread.reason in bomb.reason, "people who look at the topic are told the same"
 
 
 @pytest.mark.kafka

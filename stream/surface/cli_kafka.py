@@ -268,12 +268,15 @@ def clients_of(config: Config) -> Clients:
 
 
 def _tail(config_file: Path, role: str, follow: bool, last: int | None) -> Iterator[bytes]:
+    from stream.contract import Unread
     from stream.runtime.kafka.tail import tail
 
     config = with_kafka(config_file)
-    for found in tail(config, clients_of(config), role, follow, last):
-        if isinstance(found.record.value, bytes):
-            yield found.record.value
+    for partition, record in tail(config, clients_of(config), role, follow, last):
+        if isinstance(record.value, bytes):
+            yield record.value
+        elif isinstance(record.value, Unread):
+            click.echo(f"{config.topics.name(role)}-{partition}: {record.value.reason}", err=True)
 
 
 def events(config: Config, feed: Feed, speed: float | None, closing: bool, title: str) -> Iterator[Event]:

@@ -138,6 +138,7 @@ class Clients:
 
     def tail(self, **settings: Any) -> KafkaConsumer:
         """kafka-python's consumer without a group: reads what is committed."""
+        unpacking.install()
         self.knock()
         common = {"isolation_level": "read_committed", "enable_auto_commit": False, "group_id": None}
         return KafkaConsumer(bootstrap_servers=self.bootstrap, **common, **self.security(), **settings)

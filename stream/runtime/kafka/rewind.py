@@ -230,6 +230,8 @@ def sent_alert(config: Config, clients: Clients, alert_id: str) -> tuple[Tailed,
     none."""
     ids: dict[str, None] = {}
     for tailed in tail(config, clients, ALERTS):
+        if not isinstance(tailed.record.value, bytes):
+            continue
         alert = codec.decode(Alert, tailed.record.value)
         if alert.alert_id == alert_id:
             return tailed, alert

@@ -1,13 +1,16 @@
 """Record batches as a fetch brings them, unpacked within bounds.
 
-aiokafka unpacks a compressed batch whole: 1 GB of zeros, which gzip packs into one megabyte and zstd into 47 kB, took
-1.9 GB of a worker's memory; with the bounds here it takes 63 MB and 0.1 s. A batch that unpacks to more than
-`limits.BATCH_UNPACKED_BYTES_MAX`, or not at all, becomes one record that says so (`contract.Unread`), at the batch's
-last offset: the stage that reads it makes it a dead letter, the position passes it, and a replay finds the same. A
-fetch of a megabyte may hold many batches that unpack to much: it is handed out in portions. A record whose header has a
-name that is not UTF-8, at which aiokafka stops, is read without its headers.
+Kafka's clients unpack a compressed batch whole: with aiokafka 1 GB of zeros, which gzip packs into one megabyte and
+zstd into 47 kB, took 1.9 GB of a worker's memory; with the bounds here it takes 63 MB and 0.1 s. A batch that unpacks
+to more than `limits.BATCH_UNPACKED_BYTES_MAX`, or not at all, becomes one record that says so (`contract.Unread`), at
+the batch's last offset: the stage that reads it makes it a dead letter, the position passes it, and a replay finds the
+same. A fetch of a megabyte may hold many batches that unpack to much: it is handed out in portions. A record whose
+header has a name that is not UTF-8, at which the clients stop, is read without its headers.
 
-Owns the bounds' keeping for every aiokafka client of this process (`install`); refuses to know what records mean.
+Workers read through aiokafka, people and time travel through kafka-python (which by itself wants a package for each
+codec but gzip): both see the same.
+
+Owns the bounds' keeping for every consumer of this process (`install`); refuses to know what records mean.
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ import cramjam
 import numpy as np
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
-from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint
+from kafka.consumer import fetcher as past_fetcher
+from kafka.errors import CorruptRecordError
+from kafka.record.memory_records import MemoryRecords as PastMemoryRecords
 
 from stream import limits
 from stream.contract import Unread
@@ -51,7 +56,7 @@ class RefusedError(Exception):
 
 
 class Plain(NamedTuple):
-    """A record made here; what aiokafka asks of one."""
+    """A record made here; what the clients ask of one."""
 
     offset: int
     timestamp: int
@@ -60,22 +65,26 @@ class Plain(NamedTuple):
     timestamp_type: int = 0
     checksum: int | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
+    size_in_bytes: int = 0
+
+    def validate_crc(self) -> bool:
+        return True
 
 
 class Guarded:
-    """A batch, to aiokafka a batch like any other. Unpacked when its records are asked for."""
+    """A batch, to the client that it comes from a batch like any other. Unpacked when its records are asked for. Raises
+    TidegateError for a batch of an old format."""
 
     def __init__(self, batch: Any, data: memoryview) -> None:
-        self.base_offset = batch.base_offset
-        self.next_offset = batch.next_offset
-        self.producer_id = batch.producer_id
-        self.is_control_batch = batch.is_control_batch
-        self.is_transactional = batch.is_transactional
-        self.validate_crc = batch.validate_crc
+        if data[MAGIC_AT] < MAGIC:
+            raise TidegateError("a batch of a message format that Kafka 0.11 has replaced; copy the topic")
         self.bytes = 0
         """That unpacking has made."""
         self._batch = batch
         self._data = data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
 
     def __next__(self) -> Any:
         return next(self._batch)  # the marker of a control batch
@@ -93,13 +102,13 @@ class Guarded:
             self.bytes = len(payload)
             plain = [*header]
             plain[1], plain[5] = HEADER.size - PREFIX.size + len(payload), header[5] & ~CODEC_MASK
-            batch = DefaultRecordBatch(HEADER.pack(*plain) + payload)
+            batch = type(batch)(HEADER.pack(*plain) + payload)
         given = -1
         try:
             for record in batch:
                 given = record.offset
                 yield record
-        except (CorruptRecordException, ValueError):  # the name of a header that is not UTF-8, for one
+        except (CorruptRecordException, CorruptRecordError, ValueError):  # a header's name is not UTF-8, for one
             try:
                 yield from (record for record in _leniently(header, payload) if record.offset > given)
             except (IndexError, ValueError) as error:
@@ -154,16 +163,24 @@ class Batches:
         start = self._at
         batch = self._records.next_batch()
         self._at = start + PREFIX.size + PREFIX.unpack_from(self._data, start)[1]
-        if self._data[start + MAGIC_AT] < MAGIC:
-            raise TidegateError("a batch of a message format that Kafka 0.11 has replaced; copy the topic")
         self._given += self._last.bytes if self._last else 0
         self._last = Guarded(batch, self._data[start : self._at])
         return self._last
 
 
+class PastBatches(PastMemoryRecords):
+    """The same for kafka-python, which asks for a batch's records only when the last one's have been taken."""
+
+    def next_batch(self) -> Any:
+        data = self._next_slice
+        batch = super().next_batch()
+        return None if batch is None else Guarded(batch, data)
+
+
 def install() -> None:
-    """Have aiokafka's consumers of this process unpack within bounds."""
+    """Have the consumers of this process unpack within bounds."""
     fetcher.MemoryRecords = Batches
+    past_fetcher.MemoryRecords = PastBatches
 
 
 def unpack(codec: int, data: memoryview) -> bytes:
