@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -47,6 +47,10 @@ def _twins(kind: type[Lean]) -> tuple[tuple[str, Any], ...]:
     return tuple((f.name, f.default) for f in msgspec.structs.fields(kind) if type(f.default) in (str, float))
 
 
+RANDOM: Final = "random"
+"""By what a label is asked for where chance alone decides."""
+
+
 class Request(Lean, kw_only=True):
     """Features that ask for a prediction: the input of the score stage."""
 
@@ -59,7 +63,8 @@ class Request(Lean, kw_only=True):
 
 class Prediction(Lean, kw_only=True, gc=False):
     """What a model said. `learner` names who said it among the model's champion and challengers; `model_updates` is
-    how many examples it had learned by then (F23).
+    how many examples it had learned by then (F23). `asked_by` and `asked_probability`: where its label was asked for,
+    by what and how probable that was (F39).
 
     Python's cycle collector does not look at it: it is in no cycle, and a join may hold a million.
     """
@@ -79,6 +84,13 @@ class Prediction(Lean, kw_only=True, gc=False):
     latency_ms: float | None = None
     recorded_time: Moment | None = None
     model_updates: int | None = None
+    asked_by: Name | None = None
+    asked_probability: Probability | None = None
+
+    @property
+    def is_typical(self) -> bool:
+        """Whether its label tells of all predictions: not where it was asked for because the model was in doubt."""
+        return self.asked_by is None or self.asked_by == RANDOM
 
 
 class Label(Lean, kw_only=True):

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from learners.contract import Label as Value
 from stream import codec, config
-from stream.contract import DECISIONS, LABELS, PREDICTIONS, REQUESTS, SNAPSHOTS, Batch, Chunk, Record
+from stream.contract import DECISIONS, LABELS, PREDICTIONS, REQUESTS, SNAPSHOTS, WINDOWS, Batch, Chunk, Record
 from stream.errors import ConfigError, StateError
-from stream.events import Decision, Label, Prediction, Request
+from stream.events import Decision, Label, Prediction, Request, Window
 from stream.joining.partition import partition_of
 from stream.runtime.embedded import Embedded
 from stream.runtime.feed import Item
@@ -66,6 +66,11 @@ def test_what_is_asked_for_says_of_which_prediction_and_why() -> None:
         assert one.at == f"1970-01-01T00:00:{int(one.causation_id or ''):02d}+00:00"
         assert 0.0 < one.why["probability"] <= 1.0 and (one.why["score"] is None or one.why["by"] != "random")
         assert codec.decode(Decision, codec.encode(one)) == one
+    by_id = {one.causation_id: (one.why["by"], one.why["probability"]) for one in told}
+    for said in events(out, PREDICTIONS):
+        assert isinstance(said, Prediction)
+        asked = by_id.get(said.prediction_id, (None, None)) if said.role == "champion" else (None, None)
+        assert (said.asked_by, said.asked_probability) == asked, "the prediction says it too"
     figures = score.figures()["asking"]["m"]
     assert figures["offered"] == 60 and sum(figures["by"].values()) == len(told)
 
@@ -149,11 +154,17 @@ class Lived(NamedTuple):
     said: dict[str, Value]
     asked: list[Decision]
     learned: int
+    accuracy: float
+    """By the learn stage."""
+    windows: list[Window]
 
 
-def lived(pairs: list[tuple[dict[str, Any], int]], ask: str = "", late: int = 50) -> Lived:
+LATE = 50
+
+
+def lived(pairs: list[tuple[dict[str, Any], int]], ask: str = "", late: int = LATE) -> Lived:
     """The whole engine in one process. Labels come 50 requests late: of all predictions, or of those asked for."""
-    text = f"models: {{m: {{task: binary, labels: {{horizon: 1d}}, learn: {{champion: {LOGISTIC}{ask}}}}}}}"
+    text = f"models: {{m: {{task: binary, labels: {{horizon: 1d}}, reference: {{first: 500}}, windows: {{events: 500}}, learn: {{champion: {LOGISTIC}{ask}}}}}}}"
     asked: list[Decision] = []
     said: dict[str, Value] = {}
 
@@ -180,7 +191,11 @@ def lived(pairs: list[tuple[dict[str, Any], int]], ask: str = "", late: int = 50
         pass
     engine.finish()
     assert {one.action for one in asked} <= {"ask_label"}
-    return Lived(said, asked, engine.learn.stage.figures()["models"]["m"]["learned"])
+    told = engine.learn.stage.figures()["models"]["m"]
+    accuracy = told["learners"]["champion"]["metrics"]["accuracy"]
+    sent = [one for _, one in engine.logs[WINDOWS] if isinstance(one, Window) and one.learner == "champion"]
+    newest = {one.start: one for one in sent if not one.slice}
+    return Lived(said, asked, told["learned"], accuracy, list(newest.values()))
 
 
 def right(run: Lived, pairs: list[tuple[dict[str, Any], int]]) -> NDArray[np.bool_]:
@@ -208,6 +223,23 @@ def test_labels_that_were_asked_for_tell_of_all_predictions_by_their_probabiliti
     weights = np.array([1.0 / one.why["probability"] for one in run.asked])
     assert abs(weights.sum() / 2_000 - 1.0) < 0.15, "they stand for as many as there are"
     assert abs(weights @ known / weights.sum() - hits.mean()) < 0.03 < 0.07 < hits.mean() - known.mean()
+
+
+def test_what_is_watched_is_all_predictions_and_not_those_in_doubt() -> None:
+    """A label that was asked for because the model was in doubt is learned, and that is all: among such the champion
+    is wrong more often by construction, which is neither its performance nor a drift."""
+    pairs = linear_stream(4_000, seed=1)
+    run = lived(pairs, ", ask: {labels: 300 per 1000 events, by: {uncertainty: 0.5, random: 0.5}}")
+    hits = right(run, pairs)
+    doubtful = hits[[int(one.causation_id or "") for one in run.asked if one.why["by"] != "random"]]
+    seen = sum(window.n_labelled for window in run.windows)
+    known = [one for one in run.asked if int(one.causation_id or "") < len(pairs) - LATE]
+    assert seen == sum(one.why["by"] == "random" for one in known) > 400
+    assert run.learned > 1.5 * seen
+    assert all(window.final and window.maturity == 1.0 for window in run.windows)
+    watched = sum(w.n_labelled * w.metrics["accuracy"] for w in run.windows) / seen
+    assert abs(watched - hits.mean()) < 0.03 < 0.06 < hits.mean() - doubtful.mean()
+    assert abs(run.accuracy - hits.mean()) < 0.03
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream import limits
-from stream.events import LABELLED, Class, Column, Observations, OutcomeRows, Prediction, PredictionRows, Tag, Vote
+from stream.events import (
+    EXPIRED,
+    LABELLED,
+    Class,
+    Column,
+    Observations,
+    OutcomeRows,
+    Prediction,
+    PredictionRows,
+    Tag,
+    Vote,
+)
 from stream.joining import columns
 from stream.joining.delays import Delays
 from stream.joining.pending import Entry
@@ -46,6 +57,12 @@ class OutcomeRow(msgspec.Struct, array_like=True, gc=False):
     value: Class
     votes: list[Vote]
     values: dict[str, float] = {}
+
+
+def untold(row: OutcomeRow) -> OutcomeRow:
+    """The row as if no label had come: for a label that was asked for because the model was in doubt. Among such it is
+    wrong more often, whatever the world does, and watch would take that for its performance."""
+    return OutcomeRow(row.order, None, EXPIRED, None, None, row.prediction, row.value, row.votes)
 
 
 class RowsState(msgspec.Struct):

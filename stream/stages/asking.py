@@ -43,14 +43,16 @@ class Asking:
         self._chooser = Chooser(plan, model.learn.seed)
 
     def offer(self, served: Prediction, answers: Iterable[Prediction]) -> Output | None:
-        """Whether to ask for the label of what was served, by what all learners said. The baseline is of no committee:
-        it says the same of everything. A request that comes again is asked for under the same id."""
+        """Whether to ask for the label of what was served, by what all learners said; if so it says so from here on.
+        The baseline is of no committee: it says the same of everything. A request that comes again is asked for under
+        the same id."""
         said = {one.learner: Said(one.prediction, one.score, one.probabilities) for one in answers
                 if one.learner != BASELINE}  # fmt: skip
         assert isinstance(served.event_time, float), "decoding has made it epoch seconds"
         choice = self._chooser.offer(served.prediction_id, served.event_time, said, served.features)
         if choice is None:
             return None
+        served.asked_by, served.asked_probability = choice.by, choice.propensity
         decision = Decision(
             decision_id=f"{self._name}-ask-{choice.key}",
             model=self._name,

@@ -104,7 +104,7 @@ class Course:
         if due is not None:
             self._update(due, item.at, None, out)
         said = self._admission.said(example)
-        answers = self._judge(item, said)
+        answers = self._judge(item, said, example.prediction.is_typical)
         answer = answers.get(CHAMPION)
         if self._influence is not None and answer is not None:
             item = self._weighed(example, item, answer)
@@ -122,11 +122,11 @@ class Course:
         steering.look(item.at, out)
         steering.offer(item.at, out)
 
-    def _judge(self, item: Item, said: Mapping[str, Said]) -> dict[str, Said]:
+    def _judge(self, item: Item, said: Mapping[str, Said], is_typical: bool) -> dict[str, Said]:
         """What each learner said of the example when it was asked, or says now, before it learns it."""
         answers = {}
         for part, pupil in self._steering.roster.pupils.items():
-            answer = pupil.judge(item, said.get(part))
+            answer = pupil.judge(item, said.get(part), is_typical)
             if answer is not None:
                 answers[part] = answer
         return answers
@@ -142,12 +142,13 @@ class Course:
     def _compare(
         self, example: Example, item: Item, answers: Mapping[str, Said], now: Said | None, out: list[Output]
     ) -> None:
-        """What the answers say of challengers, of arms, and of the champion beside the last good one. `now` is the
-        champion's answer, unless it was given long ago."""
+        """What the answers say of challengers and of arms, if the example is typical, and of the champion beside the
+        last good one. `now` is the champion's answer, unless it was given long ago."""
         steering = self._steering
-        if steering.trials is not None:
-            steering.trials.take(example, item.y, answers)
-        steering.traffic.take(example, item.y, answers)
+        if example.prediction.is_typical:
+            if steering.trials is not None:
+                steering.trials.take(example, item.y, answers)
+            steering.traffic.take(example, item.y, answers)
         steering.refresh(item, out)
         failed = steering.guard.watch(example, item, steering.roster.champion, now)
         if failed is not None:

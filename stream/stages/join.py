@@ -17,12 +17,12 @@ from stream import codec, versions
 from stream.config import Config
 from stream.contract import EXAMPLES, LABELS, OBSERVATIONS, PREDICTIONS, Batch, Chunk, Output, Record
 from stream.errors import BugError, InputFault, StateError
-from stream.events import EXPIRED, Class, Example, Heartbeat, Label, Observations, Prediction, Vote
+from stream.events import CORRECTED, EXPIRED, Class, Example, Heartbeat, Label, Observations, Prediction, Vote
 from stream.joining import adopting, letters, resting
 from stream.joining.intake import Intake
 from stream.joining.matching import Matcher
 from stream.joining.pending import Entry, Known, MatcherState
-from stream.joining.rows import OutcomeRow, Rows, RowsState
+from stream.joining.rows import OutcomeRow, Rows, RowsState, untold
 from stream.joining.rules import Rules
 from stream.joining.settling import IMPLICIT_SOURCE, MARKED, RULES_SOURCE, Fate, settle
 from stream.joining.watermark import Watermark
@@ -264,6 +264,10 @@ class Join:
             previous = rows.rules.read(previous)
         worth = fate.known.label.values if fate.known else {}
         row = OutcomeRow(order, delay_s, fate.kind, fate.value, previous, prediction, entry.value, votes, worth)
+        if not prediction.is_typical:
+            if fate.kind == CORRECTED:
+                return
+            row = untold(row)
         due = rows.resolved(row)
         if due is not None:
             out.append(Output(OBSERVATIONS, model, due))

@@ -71,13 +71,14 @@ class Pupil:
         """Take a part from this version on."""
         self.name, self.kept.since = part, version
 
-    def judge(self, item: Item, said: Said | None) -> Said | None:
+    def judge(self, item: Item, said: Said | None, is_typical: bool = True) -> Said | None:
         """The prequential score: what it said of the example when it was asked, or, if it was not, what it says now,
-        before it learns it. None if it has no answer."""
+        before it learns it. None if it has no answer. Metrics count typical examples only."""
         self.kept.seen += 1
         try:
             answer = said or self.learner.predict(item.x)
-            self.kept.metrics.take(answer, item.y)
+            if is_typical:
+                self.kept.metrics.take(answer, item.y)
         except Exception:  # a model of any kind stands behind this; learning the example will say what is wrong
             self.kept.faults += 1
             return None

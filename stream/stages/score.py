@@ -116,9 +116,9 @@ class Score:
                     self._state.shadow_faults += 1
         self._state.requests += 1
         self._state.predictions += len(predictions)
-        out += [Output(PREDICTIONS, key, each) for each in predictions]
         asking = self._asking.get(request.model)
         asked = None if asking is None else asking.offer(answer, predictions)
+        out += [Output(PREDICTIONS, key, each) for each in predictions]
         if asked is not None:
             out.append(asked)
 
