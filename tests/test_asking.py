@@ -164,7 +164,8 @@ LATE = 50
 
 def lived(pairs: list[tuple[dict[str, Any], int]], ask: str = "", late: int = LATE) -> Lived:
     """The whole engine in one process. Labels come 50 requests late: of all predictions, or of those asked for."""
-    text = f"models: {{m: {{task: binary, labels: {{horizon: 1d}}, reference: {{first: 500}}, windows: {{events: 500}}, learn: {{champion: {LOGISTIC}{ask}}}}}}}"
+    watched = "reference: {first: 500}, windows: {events: 500}, labels: {horizon: 1d}"
+    text = f"models: {{m: {{task: binary, {watched}, learn: {{champion: {LOGISTIC}{ask}}}}}}}"
     asked: list[Decision] = []
     said: dict[str, Value] = {}
 

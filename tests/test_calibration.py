@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -119,12 +120,12 @@ def alarmed(stream: Stream, reference: int = 4000) -> list[str]:
     """Streams of the outcomes that the detectors raise an alarm of, after so many rows of reference."""
     model = parse(f"models: {{m: {{{BINARY}}}}}").models["m"]
     first = results_of(model, stream.outcomes(np.arange(reference)))
-    found = outcomes.learn(model, first)
+    found = outcomes.learn(model, first, 0.0)
     budget = budget_of(model.false_alarms, share_of(model, "outcomes"))
-    group = Group.fit(found.streams, found.bins, found.read(first), model.detectors, budget, 1)
+    group = Group.fit(found.streams, found.bins, found.read(first, math.inf), model.detectors, budget, 1)
     names = []
     for start in range(reference, len(stream), 500):
-        rows = found.read(results_of(model, stream.outcomes(np.arange(start, start + 500))))
+        rows = found.read(results_of(model, stream.outcomes(np.arange(start, start + 500))), math.inf)
         names += [each.alarm.name for each in group.update(group.count(rows))]
     return names
 

@@ -244,7 +244,7 @@ class Watcher:
         if state.outcomes is None:
             self._collect_outcomes(columns.select_outcomes(rows, results.fates))
         elif len(results.fates):
-            streams = state.outcomes.read(results)
+            streams = state.outcomes.read(results, state.last_order)
             assert self.explaining is not None
             added = self.explaining.add(rows, results, streams, coded)
             self._show("outcomes", self.groups["outcomes"].count(streams), said)
@@ -275,8 +275,9 @@ class Watcher:
         assert state.schema is not None and self.cohorts is not None
         whole = columns.join_outcomes(parts, [(0, len(part.order)) for part in parts])
         results = results_of(self.model, whole)
-        found = state.outcomes = outcomes.learn(self.model, results)
-        streams = found.read(results)
+        assert state.reference is not None
+        found = state.outcomes = outcomes.learn(self.model, results, state.reference.start)
+        streams = found.read(results, state.last_order)
         self._fit("outcomes", found.streams, found.bins, streams)
         coded = self.cohorts.slice_codes(results.slices, len(results.row))
         self._attach()

@@ -7,6 +7,7 @@ are; refuses to know how they are judged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -33,25 +34,41 @@ OPERATIONS_WEIGHT: Final = 0.25
 MEANING_WEIGHT: Final = 0.5
 """Of what scores mean: much of what moves it moves the loss as well."""
 
+UNLABELLED: Final = "unlabelled"
+
 LOSS: Final = 1
 """The place of the loss among the streams."""
 
 
+QUIET_PART: Final = 0.01
+"""Of the horizon: no longer after the last prediction is it judged whether labels come."""
+
+
 class Outcomes(msgspec.Struct):
-    """Streams of the outcomes; bins are learned from the first outcomes."""
+    """Streams of the outcomes; bins are learned from the first outcomes.
+
+    That no label comes is known a horizon after the prediction, that one does much sooner. So the share of predictions
+    without a label is judged from `unlabelled_since` on, a horizon after the first one, and while predictions come:
+    before, and after they have stopped, outcomes are of one kind only.
+    """
 
     task: Task
     streams: list[Stream]
     bins: list[Bins]
     meaning: Meaning | None = None
+    unlabelled_since: float = -math.inf
+    quiet_s: float = math.inf
 
-    def read(self, results: Results) -> Rows:
+    def read(self, results: Results, last_prediction: float) -> Rows:
         """(n, d) codes and values of the rows whose fate is new."""
-        n = len(results.fates)
+        n, at = len(results.fates), results.order[results.fates]
+        untold = (at < self.unlabelled_since) | (at > last_prediction + self.quiet_s)
         codes = np.empty((len(self.streams), n), np.int32)
         values: Floats = np.empty((len(self.streams), n))
         for j, stream in enumerate(self.streams):
             column = column_of(self.task, stream.name, results, self.meaning)
+            if stream.name == UNLABELLED and column is not None:
+                column = Column(np.where(untold, np.nan, column.values))
             values[j], codes[j] = read(column, stream.kind, self.bins[j], n)
         return Rows(results.order[results.fates], codes.T, values.T)
 
@@ -71,21 +88,22 @@ class Outcomes(msgspec.Struct):
         return Rows(outcomes.time_s, codes.T, values.T)
 
 
-def learn(model: Model, results: Results) -> Outcomes:
+def learn(model: Model, results: Results, first_prediction: float) -> Outcomes:
     """What the first outcomes show."""
     kind: Kind = "numeric" if model.task == "regression" else "loss"
     streams = [
         Stream("label", prediction_kind(model)),
         Stream("loss", kind, LOSS_WEIGHT),
         Stream("delay", "numeric", OPERATIONS_WEIGHT),
-        Stream("unlabelled", "rate", OPERATIONS_WEIGHT),
+        Stream(UNLABELLED, "rate", OPERATIONS_WEIGHT),
     ]
     worth = sorted(name for name, column in results.values.items() if column.words is None)
     streams += [Stream(f"value/{name}", "numeric", 1.0 / len(worth)) for name in worth]
     scores = meaning.learn(results) if model.task == "binary" else None
     streams += [Stream(meaning.STREAM, "numeric", MEANING_WEIGHT)] if scores else []
     bins = [learn_bins(stream, column_of(model.task, stream.name, results, scores) or NOTHING) for stream in streams]
-    return Outcomes(model.task, streams, bins, scores)
+    horizon = float(model.labels.horizon)
+    return Outcomes(model.task, streams, bins, scores, first_prediction + horizon, QUIET_PART * horizon)
 
 
 NOTHING: Final = Column(np.zeros(0))
@@ -100,7 +118,7 @@ def column_of(task: Task, stream: str, results: Results, scores: Meaning | None)
         return Column(results.loss[fates])
     if stream == "delay":
         return Column(results.delay[fates])
-    if stream == "unlabelled":
+    if stream == UNLABELLED:
         return Column(np.isnan(results.delay[fates]).astype(np.float64))
     if stream == meaning.STREAM and scores is not None:
         return Column(meaning.column(scores, results))
