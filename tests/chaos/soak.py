@@ -37,6 +37,10 @@ from tests.kafka_support import Worker
 SAMPLE_S: Final = 2.0
 MB: Final = 1e6
 
+MINUTES_MAX: Final = 65.0
+"""A shard makes some two checkpoints a second, and the journal keeps 8,192 (`RING`): after a longer run it is no longer
+known what was taken together, and nothing could be compared."""
+
 GROWTH_MB_MAX: Final = 1.0
 """An hour, beyond what the states explain."""
 
@@ -204,7 +208,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=100.0, help="events a second")
     parser.add_argument("--out", type=Path, default=Path("build/soak.json"), help="write the figures here, as JSON")
     parser.add_argument("--work", type=Path, default=Path("build/chaos"), help="for logs and the broker's data")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if not 0 < options.minutes <= MINUTES_MAX:
+        parser.error(
+            f"--minutes {options.minutes:g}: more than 0, at most {MINUTES_MAX:g}; the journal goes no further"
+        )
+    return options
 
 
 if __name__ == "__main__":
