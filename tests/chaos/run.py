@@ -34,6 +34,8 @@ an offset, to itself."""
 UNDER_WAY_S: Final = 0.1
 """A checkpoint that the broker takes so soon after a worker is gone was sent before."""
 
+RECOVERY_TRIES: Final = 5
+
 LOOK_S: Final = 0.02
 """Between two looks for a worker that restores: restoring takes a few tenths of a second."""
 
@@ -130,7 +132,14 @@ class Chaos:
         self._resume(self._strike(self._whom(fault)))
 
     def _kill_in_recovery(self, fault: Fault) -> None:
-        """Kill one; as soon as any other says that it restores something, and before it is ready, kill that one."""
+        """Kill one; as soon as any other says that it restores something, and before it is ready, kill that one. Where
+        all were ready sooner than that could be seen, two have been killed one after the other: then again."""
+        for _ in range(RECOVERY_TRIES):
+            if self._kill_two(fault):
+                return
+
+    def _kill_two(self, fault: Fault) -> bool:
+        """Whether the second was in its recovery."""
         said = {id(worker): len(worker.said) for worker in self.workers}
         first = self._strike(self._whom(fault))
         caught: list[Worker] = []
@@ -146,11 +155,13 @@ class Chaos:
         self._until(restoring, "a worker restores what another has left", LOOK_S)
         victim = caught[0] if caught else self._whom(fault)
         second = self._strike(victim)
-        if caught and READY.search(victim.said, said.get(id(victim), 0)) is None:
+        in_recovery = bool(caught) and READY.search(victim.said, said.get(id(victim), 0)) is None
+        if in_recovery:
             second.kind = "kill in recovery"
         second.partitions = sorted({*first.partitions, *second.partitions})
         self.happened.append(first)
         self._resume(second)
+        return in_recovery
 
     def _freeze(self, fault: Fault) -> None:
         """Stop a worker where it stands until it has lost its session and others have what it had; then let it go on.
