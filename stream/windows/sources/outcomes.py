@@ -34,11 +34,8 @@ OPERATIONS_WEIGHT: Final = 0.25
 MEANING_WEIGHT: Final = 0.5
 """Of what scores mean: much of what moves it moves the loss as well."""
 
-UNLABELLED: Final = "unlabelled"
-
-LOSS: Final = 1
-"""The place of the loss among the streams."""
-
+LOSS, UNLABELLED = 1, 3
+"""The places of the loss, and of the share without a label, among the streams."""
 
 QUIET_PART: Final = 0.01
 """Of the horizon: no longer after the last prediction is it judged whether labels come."""
@@ -62,15 +59,14 @@ class Outcomes(msgspec.Struct):
     def read(self, results: Results, last_prediction: float) -> Rows:
         """(n, d) codes and values of the rows whose fate is new."""
         n, at = len(results.fates), results.order[results.fates]
-        untold = (at < self.unlabelled_since) | (at > last_prediction + self.quiet_s)
         codes = np.empty((len(self.streams), n), np.int32)
         values: Floats = np.empty((len(self.streams), n))
         for j, stream in enumerate(self.streams):
             column = column_of(self.task, stream.name, results, self.meaning)
-            if stream.name == UNLABELLED and column is not None:
-                column = Column(np.where(untold, np.nan, column.values))
             values[j], codes[j] = read(column, stream.kind, self.bins[j], n)
-        return Rows(results.order[results.fates], codes.T, values.T)
+        untold = (at < self.unlabelled_since) | (at > last_prediction + self.quiet_s)
+        codes[UNLABELLED, untold], values[UNLABELLED, untold] = -1, np.nan
+        return Rows(at, codes.T, values.T)
 
     def slice_streams(self, values: Sequence[dict[str, str]]) -> list[Stream]:
         """The losses of a declared slice, by its values in words; their bins are those of the loss."""
@@ -95,7 +91,7 @@ def learn(model: Model, results: Results, first_prediction: float) -> Outcomes:
         Stream("label", prediction_kind(model)),
         Stream("loss", kind, LOSS_WEIGHT),
         Stream("delay", "numeric", OPERATIONS_WEIGHT),
-        Stream(UNLABELLED, "rate", OPERATIONS_WEIGHT),
+        Stream("unlabelled", "rate", OPERATIONS_WEIGHT),
     ]
     worth = sorted(name for name, column in results.values.items() if column.words is None)
     streams += [Stream(f"value/{name}", "numeric", 1.0 / len(worth)) for name in worth]
@@ -118,7 +114,7 @@ def column_of(task: Task, stream: str, results: Results, scores: Meaning | None)
         return Column(results.loss[fates])
     if stream == "delay":
         return Column(results.delay[fates])
-    if stream == UNLABELLED:
+    if stream == "unlabelled":
         return Column(np.isnan(results.delay[fates]).astype(np.float64))
     if stream == meaning.STREAM and scores is not None:
         return Column(meaning.column(scores, results))
