@@ -35,6 +35,7 @@ UNDER_WAY_S: Final = 0.1
 """A checkpoint that the broker takes so soon after a worker is gone was sent before."""
 
 RECOVERY_TRIES: Final = 5
+"""Of catching a worker while it restores, which takes a tenth of a second where states are small."""
 
 LOOK_S: Final = 0.02
 """Between two looks for a worker that restores: restoring takes a few tenths of a second."""
@@ -63,6 +64,7 @@ class Chaos:
         self.happened: list[Happened] = []
         self.gave_up: list[str] = []
         self.findings: list[str] = []
+        self.missed = 0  # tries of a kill in recovery in which nobody was caught in it
         self.spared: Worker | None = None  # is never killed or stopped
         self._sending = False
         self._lately: tuple[str, ...] = ()
@@ -137,6 +139,7 @@ class Chaos:
         for _ in range(RECOVERY_TRIES):
             if self._kill_two(fault):
                 return
+            self.missed += 1
 
     def _kill_two(self, fault: Fault) -> bool:
         """Whether the second was in its recovery."""
