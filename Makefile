@@ -27,8 +27,8 @@ lint: setup ## ruff: rules and format
 types: setup ## mypy, strict
 	@$(BIN)/mypy
 
-soak-simulation: setup ## simulated runs with faults for SECONDS (an hour), from seed FIRST on
-	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.simulation --seconds $(or $(SECONDS),3600) --first $(or $(FIRST),200)
+soak-simulation: setup ## simulated runs with faults for SECONDS (an hour), or RUNS of them, from seed FIRST on
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.simulation --seconds $(or $(SECONDS),3600) --first $(or $(FIRST),200) $(and $(RUNS),--runs $(RUNS))
 
 bench-throughput: setup need-kafka ## a million events: replay and Kafka beside a bare consumer; build/throughput.json
 	@$(BIN)/python -m benchmarks.throughput --out build/throughput.json $(BENCH_ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,14 @@ def broker() -> Iterator[Broker]:
         pytest.skip(f"TESTS ON KAFKA LEFT OUT: {error}")
     yield found
     found.stop()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Connections are in reference cycles: one that a test left open is told of in that test, not in a later one."""
+    yield
+    if request.node.get_closest_marker("kafka"):
+        gc.collect()
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
-"""As many seeds as a time gives: `python -m tests.simulation --seconds 3600 --first 1000`. Findings are printed with
-their seeds; the exit code is 1 if there are any."""
+"""As many seeds as asked for, or as a time gives: `python -m tests.simulation --seconds 3600 --first 1000`. Findings
+are printed with their seeds; the exit code is 1 if there are any."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 import time
 from collections import Counter
@@ -16,11 +17,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--first", type=int, default=200, help="the first seed; the tests have those before")
+    parser.add_argument("--runs", type=float, default=math.inf, help="at most so many, where the time is not up before")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     met: Counter[str] = Counter()
     seed, found, end, start = options.first, 0, time.monotonic() + options.seconds, time.process_time()
-    while time.monotonic() < end:
+    while time.monotonic() < end and seed - options.first < options.runs:
         world = simulate(seed)
         met.update(world.broker.happened)
         if world.findings:

@@ -21,6 +21,7 @@ from stream.errors import ConfigError, StateError
 from stream.runtime.environment import is_loopback, secret
 from stream.runtime.kafka import unpacking
 from stream.runtime.kafka.knock import knock
+from stream.runtime.kafka.sockets import network_client
 
 RECORD_BYTES_MAX: Final = 16_777_216
 """The largest record of our own topics: a snapshot of a forest takes several megabytes."""
@@ -126,22 +127,24 @@ class Clients:
             knock(self.bootstrap, self.security())
             self._let_in = True
 
-    def admin(self) -> KafkaAdminClient:
+    def _common(self) -> dict[str, Any]:
+        """Of all kafka-python clients; lets nobody pass who would only wait."""
         self.knock()
-        return KafkaAdminClient(bootstrap_servers=self.bootstrap, **self.security())
+        return {"bootstrap_servers": self.bootstrap, "kafka_client": network_client, **self.security()}
+
+    def admin(self) -> KafkaAdminClient:
+        return KafkaAdminClient(**self._common())
 
     def producer(self, **settings: Any) -> KafkaProducer:
         """kafka-python's producer: idempotent, and with the partitioner that Java clients have (murmur2)."""
-        self.knock()
-        common = {"acks": "all", "linger_ms": 5, "max_request_size": RECORD_BYTES_MAX}
-        return KafkaProducer(bootstrap_servers=self.bootstrap, **common, **self.security(), **settings)
+        settled = {"acks": "all", "linger_ms": 5, "max_request_size": RECORD_BYTES_MAX}
+        return KafkaProducer(**self._common(), **settled, **settings)
 
     def tail(self, **settings: Any) -> KafkaConsumer:
         """kafka-python's consumer without a group: reads what is committed."""
         unpacking.install()
-        self.knock()
-        common = {"isolation_level": "read_committed", "enable_auto_commit": False, "group_id": None}
-        return KafkaConsumer(bootstrap_servers=self.bootstrap, **common, **self.security(), **settings)
+        settled = {"isolation_level": "read_committed", "enable_auto_commit": False, "group_id": None}
+        return KafkaConsumer(**self._common(), **settled, **settings)
 
     def consumer(self, **settings: Any) -> AIOKafkaConsumer:
         """aiokafka's consumer: reads what is committed, commits nothing by itself, jumps nowhere by itself."""
