@@ -19,7 +19,6 @@ UNTOLD = {
     ("learners/snapshots.py", "MAC_BYTES"),  # a size, no bound
     ("stream/runtime/courier.py", "BODY_BYTES_MAX"),
     ("stream/runtime/kafka/forward.py", "POLL_RECORDS"),
-    ("stream/runtime/kafka/restore.py", "FETCH_BYTES"),
     ("stream/runtime/kafka/tail.py", "POLL_RECORDS"),
     ("stream/windows/alerts.py", "MUTES_MAX"),
     ("stream/windows/watcher.py", "NEW_FEATURES_MAX"),

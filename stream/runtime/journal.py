@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import takewhile
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -203,44 +202,54 @@ def flat(positions: Mapping[Source, int]) -> list[tuple[str, int, int]]:
     return [(name, partition, position) for (name, partition), position in sorted(positions.items())]
 
 
+class Manifests:
+    """Where the newest manifests of shards stand in the log. A recovery needs no journal record from before both."""
+
+    def __init__(self) -> None:
+        self._newest: dict[bytes, dict[bytes, int]] = {}
+
+    def add(self, offset: int, key: bytes) -> None:
+        """An entry of the log; they may come in any order."""
+        shard, kind, place = _place(key)
+        if kind == b"state" and place in MANIFESTS:
+            of_shard = self._newest.setdefault(shard, {})
+            of_shard[place] = max(offset, of_shard.get(place, 0))
+
+    def has_both(self, shard: str) -> bool:
+        return len(self._newest.get(shard.encode(), ())) == len(MANIFESTS)
+
+    def older(self) -> dict[bytes, int]:
+        """Of each shard the offset of the older of its two; of the one, where there is only one."""
+        return {shard: min(offsets.values()) for shard, offsets in self._newest.items()}
+
+
 class Entries:
     """What of a journal partition a recovery may need, added in the order of the log: of each key the newest, and of
-    each shard no journal record from before its manifests.
+    each shard no journal record from before `since` (`Manifests.older`).
 
     All that stands in the log of four shards that have gone round their rings, held and decoded, took 41 MB at every
     restore.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, since: Mapping[bytes, int]) -> None:
+        self._since = since
         self._newest: dict[bytes, bytes] = {}
-        self._added = 0
-        self._records: dict[bytes, dict[bytes, int]] = {}
-        self._manifests: dict[bytes, dict[bytes, int]] = {}
 
-    def add(self, key: bytes, value: bytes | None) -> None:
+    def add(self, offset: int, key: bytes, value: bytes | None) -> None:
         """The next entry; without a value it deletes what has the key."""
-        stage, partition, kind, place = [*key.split(b"/", 3), b"", b"", b""][:4]
-        shard = stage + b"/" + partition
-        records = self._records.setdefault(shard, {})
-        self._added += 1
         self._newest.pop(key, None)  # the order of the newest counts
-        records.pop(key, None)
-        if value is None:
-            return
-        self._newest[key] = value
-        if kind == b"journal":
-            records[key] = self._added
-        elif kind == b"state" and place in MANIFESTS:
-            manifests = self._manifests.setdefault(shard, {})
-            manifests[place] = self._added
-            self._drop(records, min(manifests.values()))
-
-    def _drop(self, records: dict[bytes, int], before: int) -> None:
-        for key in list(takewhile(lambda key: records[key] < before, records)):
-            del self._newest[key], records[key]
+        shard, kind, _ = _place(key)
+        if value is not None and not (kind == b"journal" and offset < self._since.get(shard, 0)):
+            self._newest[key] = value
 
     def items(self) -> list[Entry]:
         return list(self._newest.items())
+
+
+def _place(key: bytes) -> tuple[bytes, bytes, bytes]:
+    """Of an entry: its shard, `journal` or `state`, and where below that it stands."""
+    stage, partition, kind, place = [*key.split(b"/", 3), b"", b"", b""][:4]
+    return stage + b"/" + partition, kind, place
 
 
 def recover(shard: str, entries: Iterable[Entry], keys: Sequence[bytes] = ()) -> Recovery | None:

@@ -261,9 +261,6 @@ class Consumer:
     def seek(self, tp: TopicPartition, offset: int) -> None:
         self._at[tp] = offset
 
-    async def seek_to_beginning(self, tp: TopicPartition) -> None:
-        self._at[tp] = self._log(tp).first
-
     async def position(self, tp: TopicPartition) -> int:
         return self._at[tp]
 

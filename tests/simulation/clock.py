@@ -23,8 +23,12 @@ TODAY_S: Final = START_S + 300_000.0
 """What clocks show when a run begins: the events are of the past, so that an hour of them fits in seconds."""
 
 
+STEPS_MAX: Final = 50_000
+"""Turns of the loop in one moment; a thousand are many."""
+
+
 class StuckError(Exception):
-    """Nothing is left that could happen."""
+    """Nothing is left that could happen, or something goes on for ever while time stands still."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -33,6 +37,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._now = 0.0
+        self._steps = 0
         self._selector = self
         self._clock_resolution = 1e-6
         self.faults: list[str] = []
@@ -45,6 +50,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def select(self, timeout: float | None) -> list[Any]:
         if timeout is None:
             raise StuckError("nothing is left that could happen")
+        self._steps = 0 if timeout else self._steps + 1
+        if self._steps > STEPS_MAX:
+            self._steps = 0
+            raise StuckError(f"{STEPS_MAX:,} turns of the loop, and no time has passed")
         self._now += timeout
         return []
 

@@ -17,7 +17,7 @@ from stream.runtime.stages import stages_of
 from stream.sections import sections_of
 from tests.simulation import checks, faults
 from tests.simulation.broker import Broker, Partition
-from tests.simulation.clock import Process, VirtualLoop, virtual
+from tests.simulation.clock import Process, StuckError, VirtualLoop, virtual
 from tests.simulation.damage import Damage
 from tests.simulation.faults import Fault
 from tests.simulation.worker import SESSION_S, Group, Worker, is_known, state_digest
@@ -277,12 +277,16 @@ def simulate(
     asyncio.set_event_loop(loop)
     with virtual(planned.bounds), within or nullcontext():
         try:
-            loop.run_until_complete(world.run())
+            try:
+                loop.run_until_complete(world.run())
+            except StuckError as error:
+                world.findings.append(f"stuck: {error}")
             for worker in world.workers:
                 worker.process.kill()
-            for task in asyncio.all_tasks(loop):
+            left = asyncio.all_tasks(loop)
+            for task in left:
                 task.cancel()
-            loop.run_until_complete(asyncio.sleep(0))
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         finally:
             asyncio.set_event_loop(None)
             loop.close()

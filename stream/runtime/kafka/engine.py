@@ -80,6 +80,7 @@ class Engine:
         self._wrote_at = 0.0
         self._void: list[Carried] = []
         self._fencing: set[asyncio.Future[list[None]]] = set()
+        self._restoring = asyncio.Lock()
 
     @property
     def topics(self) -> list[str]:
@@ -245,16 +246,19 @@ class Engine:
         return {partition for partition, n in count.items() if n == len(self._roles)}
 
     async def _bring_back(self, partition: int) -> list[Carried]:
-        """All shards of a partition. All are fenced first: an open transaction of any would hide the journal's end."""
-        start = perf_counter()
+        """All shards of a partition. All are fenced first: an open transaction of any would hide the journal's end. One
+        partition after the other is restored: it is work for one core, and each holds its journal meanwhile."""
         writers = {s: Writer(self.clients, self.config.topics, f"{self.group}-{s}-{partition}") for s in self.stages}
         try:
             fencing = asyncio.gather(*(writer.start() for writer in writers.values()))
             self._fencing.add(fencing)
             fencing.add_done_callback(self._fencing.discard)
             await fencing
-            entries = await restore.read_journal(self.config, self.clients, partition)
-            return [await self._bring_one_back(s, partition, w, entries, start) for s, w in writers.items()]
+            async with self._restoring:
+                start = perf_counter()
+                shards = [f"{stage}/{partition}" for stage in self.stages]
+                entries = await restore.read_journal(self.config, self.clients, partition, shards)
+                return [await self._bring_one_back(s, partition, w, entries, start) for s, w in writers.items()]
         except BaseException:
             await asyncio.gather(*(writer.stop() for writer in writers.values()))
             raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from time import perf_counter
 from typing import Any, Final
 
@@ -25,7 +25,19 @@ from stream.runtime.shard import Shard
 log = logging.getLogger("tidegate.kafka")
 
 POLL_MS: Final = 500
-FETCH_BYTES: Final = 4 * 1_048_576
+
+FETCH_BYTES: Final = 262_144
+"""Of the journal, or of an input that is replayed, at a time. What a fetch becomes is several times as large, and goes
+again while what is restored stays: with fetches of 4 MB, of all partitions at once, a process that did nothing else
+grew by 2 MB with every restore."""
+
+FETCH_RECORDS: Final = 1_000
+"""That become objects at a time."""
+
+FETCH: Final = {"max_partition_fetch_bytes": FETCH_BYTES, "max_poll_records": FETCH_RECORDS}
+
+LOOK_BACK: Final = 2_000
+"""Offsets before the end in which manifests are looked for at first: some minutes of a partition."""
 
 
 def as_records(fetched: Iterable[Any]) -> list[Record]:
@@ -33,24 +45,40 @@ def as_records(fetched: Iterable[Any]) -> list[Record]:
     return [Record(r.offset, r.timestamp / 1000.0, r.key, r.value) for r in fetched]
 
 
-async def read_journal(config: Config, clients: Clients, partition: int) -> list[Entry]:
-    """What is committed in one partition of the journal, in order, as far as a recovery may need it."""
+async def read_journal(config: Config, clients: Clients, partition: int, shards: Collection[str] = ()) -> list[Entry]:
+    """What is committed in one partition of the journal, in order; of these shards only as far as a recovery needs it.
+
+    The log is read from its end backwards until it is known where their manifests stand, and then once in order: what
+    is not needed is never held, and a worker's memory does not depend on how long the journal has become.
+    """
     tp = TopicPartition(config.topics.name(JOURNAL), partition)
-    consumer = clients.consumer(max_partition_fetch_bytes=FETCH_BYTES)
+    consumer = clients.consumer(**FETCH)
     await consumer.start()
     try:
         consumer.assign([tp])
-        end = (await consumer.end_offsets([tp]))[tp]
-        await consumer.seek_to_beginning(tp)
-        entries = journal.Entries()
-        while await consumer.position(tp) < end:
-            for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
-                for record in records:
-                    if record.key is not None:
-                        entries.add(record.key, record.value)
+        first, end = [(await asked([tp]))[tp] for asked in (consumer.beginning_offsets, consumer.end_offsets)]
+        manifests = journal.Manifests()
+        start, span = end, LOOK_BACK
+        while start > first and not all(map(manifests.has_both, shards)):
+            until, start, span = start, max(first, start - span), 4 * span
+            async for record in _records(consumer, tp, start, until):
+                manifests.add(record.offset, record.key)
+        entries = journal.Entries(manifests.older())
+        async for record in _records(consumer, tp, first, end):
+            entries.add(record.offset, record.key, record.value)
         return entries.items()
     finally:
         await consumer.stop()
+
+
+async def _records(consumer: Any, tp: TopicPartition, start: int, end: int) -> AsyncIterator[Any]:
+    """Of one partition, those with a key, between two offsets."""
+    consumer.seek(tp, start)
+    while await consumer.position(tp) < end:
+        for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+            for record in records:
+                if record.key is not None and record.offset < end:
+                    yield record
 
 
 async def bounds(
@@ -102,7 +130,7 @@ class Reader:
     """Reads inputs from given positions, no further ahead than it is asked for."""
 
     def __init__(self, config: Config, clients: Clients, positions: Mapping[Source, int]) -> None:
-        self._consumer = clients.consumer()
+        self._consumer = clients.consumer(**FETCH)
         self._at = dict(positions)
         self._tps = {source: TopicPartition(config.topics.name(source[0]), source[1]) for source in positions}
         self._read: dict[Source, list[Record]] = {source: [] for source in positions}
