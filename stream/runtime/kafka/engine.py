@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from time import monotonic, perf_counter
 from typing import Any, Final
 
@@ -79,7 +79,7 @@ class Engine:
         self._busy = 0
         self._wrote_at = 0.0
         self._void: list[Carried] = []
-        self._fencing: set[asyncio.Future[list[None]]] = set()
+        self._fencing: set[asyncio.Future[list[BaseException | None]]] = set()
         self._restoring = asyncio.Lock()
 
     @property
@@ -194,6 +194,8 @@ class Engine:
         self._fenced_at = None  # who is fenced from here on is missed until the group meets again
         start = perf_counter()
         try:
+            if self._overtaken(epoch, generation):
+                return
             ours = self._partitions()
             if generation != self._generation + 1:
                 await self._release(list(self.carried))
@@ -223,8 +225,10 @@ class Engine:
             self.fail(error)
 
     def _overtaken(self, epoch: int, generation: int) -> bool:
-        """Whether a restore that has waited must not go on: the group meets or has met again, or the worker ends."""
-        overtaken = epoch != self._epoch or generation != self.app.consumer_generation_id
+        """Whether a restore must not begin or go on: the group meets again (and was told of by `revoke`, perhaps before
+        the restore began), or has met, or the worker ends."""
+        revoked = generation == self._generation
+        overtaken = revoked or epoch != self._epoch or generation != self.app.consumer_generation_id
         if overtaken:
             log.info("rebalanced again, or ended, while restoring")
         return overtaken
@@ -250,10 +254,7 @@ class Engine:
         partition after the other is restored: it is work for one core, and each holds its journal meanwhile."""
         writers = {s: Writer(self.clients, self.config.topics, f"{self.group}-{s}-{partition}") for s in self.stages}
         try:
-            fencing = asyncio.gather(*(writer.start() for writer in writers.values()))
-            self._fencing.add(fencing)
-            fencing.add_done_callback(self._fencing.discard)
-            await fencing
+            await self._fence(writers.values())
             async with self._restoring:
                 start = perf_counter()
                 shards = [f"{stage}/{partition}" for stage in self.stages]
@@ -262,6 +263,16 @@ class Engine:
         except BaseException:
             await asyncio.gather(*(writer.stop() for writer in writers.values()))
             raise
+
+    async def _fence(self, writers: Iterable[Writer]) -> None:
+        """Raises what the first of them raises, but only once none is under way any more: one that fences later fences
+        the next owner."""
+        fencing = asyncio.gather(*(writer.start() for writer in writers), return_exceptions=True)
+        self._fencing.add(fencing)
+        fencing.add_done_callback(self._fencing.discard)
+        for outcome in await fencing:
+            if outcome is not None:
+                raise outcome
 
     async def _bring_one_back(
         self, stage: str, partition: int, writer: Writer, entries: list[Entry], start: float

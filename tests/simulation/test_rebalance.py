@@ -1,0 +1,80 @@
+"""One worker and one moment of a rebalance, where the runs of all seeds seldom come by."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaError
+
+from stream.runtime.kafka.writer import Writer
+from tests.simulation.broker import Broker
+from tests.simulation.clock import Process, VirtualLoop, virtual
+from tests.simulation.worker import Worker
+from tests.simulation.workload import plan
+
+
+@pytest.mark.parametrize("revoked", (False, True))
+def test_a_restore_that_begins_after_its_partitions_were_revoked_fences_nobody(revoked: bool) -> None:
+    """F50. The group may have given them to others since, whom it would fence, and nobody would call them back."""
+    broker = Broker(random.Random(1))
+
+    async def restored_late() -> None:
+        worker = alone(broker)
+        if revoked:
+            worker.app.consumer_generation_id = 1
+            await worker.process.spawn(worker.revoke())
+        worker.assign(1, [0])
+        await asyncio.sleep(1.0)
+        worker.process.kill()
+
+    run(restored_late())
+    assert (broker.epochs == {}) == revoked
+
+
+def test_a_restore_that_fails_has_nothing_under_way_that_fences_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F50. Whoever revokes waits for what fences, and the first that fails is not the last."""
+    fenced = []
+
+    async def start(self: Writer) -> None:
+        if "score" in self._id:
+            raise KafkaError("refused")
+        await asyncio.sleep(1.0)
+        fenced.append(self._id)
+
+    async def failing() -> None:
+        worker = alone(Broker(random.Random(1)))
+        with pytest.raises(KafkaError, match="refused"):
+            await worker.engine._bring_back(0)
+        assert len(fenced) == len(worker.engine.stages) - 1
+        assert worker.engine._fencing == set()
+
+    monkeypatch.setattr(Writer, "start", start)
+    run(failing())
+
+
+def alone(broker: Broker) -> Worker:
+    """A worker of the first seed, without a group."""
+    watch = SimpleNamespace(inspect=lambda stage, *_: stage, restored=lambda *_: None)
+    return Worker("w1", plan(1).config, broker, random.Random(1), 0.0, watch)
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    loop = VirtualLoop()
+    asyncio.set_event_loop(loop)
+    try:
+        with virtual(plan(1).bounds):
+            loop.run_until_complete(loop.create_task(within_a_process(scenario)))
+            loop.run_until_complete(asyncio.sleep(0.0))
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+    assert loop.faults == []
+
+
+async def within_a_process(scenario: Coroutine[Any, Any, None]) -> None:
+    await Process("the test", random.Random(1)).spawn(scenario)
