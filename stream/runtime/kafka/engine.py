@@ -80,7 +80,6 @@ class Engine:
         self._wrote_at = 0.0
         self._void: list[Carried] = []
         self._fencing: set[asyncio.Future[list[BaseException | None]]] = set()
-        self._restoring = asyncio.Lock()
 
     @property
     def topics(self) -> list[str]:
@@ -250,16 +249,16 @@ class Engine:
         return {partition for partition, n in count.items() if n == len(self._roles)}
 
     async def _bring_back(self, partition: int) -> list[Carried]:
-        """All shards of a partition. All are fenced first: an open transaction of any would hide the journal's end. One
-        partition after the other is restored: it is work for one core, and each holds its journal meanwhile."""
+        """All shards of a partition. All are fenced first: an open transaction of any would hide the journal's end."""
+        start = perf_counter()
         writers = {s: Writer(self.clients, self.config.topics, f"{self.group}-{s}-{partition}") for s in self.stages}
         try:
             await self._fence(writers.values())
-            async with self._restoring:
-                start = perf_counter()
-                shards = [f"{stage}/{partition}" for stage in self.stages]
-                entries = await restore.read_journal(self.config, self.clients, partition, shards)
-                return [await self._bring_one_back(s, partition, w, entries, start) for s, w in writers.items()]
+            sources = {source for stage in self.stages for source in self._sources(stage, partition)}
+            first, _ = await restore.bounds(self.config, self.clients, sources)
+            shards = [f"{stage}/{partition}" for stage in self.stages]
+            entries = await restore.read_journal(self.config, self.clients, partition, shards)
+            return [await self._bring_one_back(s, partition, w, entries, first, start) for s, w in writers.items()]
         except BaseException:
             await asyncio.gather(*(writer.stop() for writer in writers.values()))
             raise
@@ -275,10 +274,15 @@ class Engine:
                 raise outcome
 
     async def _bring_one_back(
-        self, stage: str, partition: int, writer: Writer, entries: list[Entry], start: float
+        self,
+        stage: str,
+        partition: int,
+        writer: Writer,
+        entries: list[Entry],
+        first_of_all: Mapping[Source, int],
+        start: float,
     ) -> Carried:
-        sources = self._sources(stage, partition)
-        first, _ = await restore.bounds(self.config, self.clients, sources)
+        first = {source: first_of_all[source] for source in self._sources(stage, partition)}
         shard = Shard(stage, partition, self._machine(stage, partition), first, self.config.hash(), self._secrets.key)
         past = journal.recover(shard.name, entries, self._secrets.trusted)
         for fault in past.faults if past is not None else ():
