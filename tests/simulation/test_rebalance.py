@@ -36,6 +36,25 @@ def test_a_restore_that_begins_after_its_partitions_were_revoked_fences_nobody(r
     assert (broker.epochs == {}) == revoked
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_of_two_restores_at_a_time_the_later_has_the_last_word(seed: int) -> None:
+    """F50. The first comes late, when the group has met again; what it fences must not be the second's."""
+    broker = Broker(random.Random(seed))
+
+    async def twice() -> None:
+        worker = alone(broker, seed)
+        worker.process.lag = 1.0
+        worker.assign(1, [0])
+        await asyncio.sleep(0.1)
+        worker.assign(2, [0])
+        await asyncio.sleep(60.0)
+        epochs = {c.writer._id: c.writer._producer._epoch for c in worker.engine.carried.values()}
+        assert epochs == broker.epochs
+        worker.process.kill()
+
+    run(twice())
+
+
 def test_a_restore_that_fails_has_nothing_under_way_that_fences_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """F50. Whoever revokes waits for what fences, and the first that fails is not the last."""
     fenced = []
@@ -57,10 +76,10 @@ def test_a_restore_that_fails_has_nothing_under_way_that_fences_later(monkeypatc
     run(failing())
 
 
-def alone(broker: Broker) -> Worker:
+def alone(broker: Broker, seed: int = 1) -> Worker:
     """A worker of the first seed, without a group."""
     watch = SimpleNamespace(inspect=lambda stage, *_: stage, restored=lambda *_: None)
-    return Worker("w1", plan(1).config, broker, random.Random(1), 0.0, watch)
+    return Worker("w1", plan(1).config, broker, random.Random(seed), 0.0, watch)
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:

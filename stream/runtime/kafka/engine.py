@@ -189,10 +189,14 @@ class Engine:
 
     async def restore(self, *_: Any, **__: Any) -> None:
         """Faust has the new assignment and waits for us before it seeks and lets records flow."""
+        self._epoch += 1  # a restore that is still under way, late from the group's last meeting, is void
         epoch, generation = self._epoch, self.app.consumer_generation_id
         self._fenced_at = None  # who is fenced from here on is missed until the group meets again
         start = perf_counter()
         try:
+            await asyncio.sleep(0)  # what it has set going is under way by now, and would fence ours
+            if self._fencing:
+                await asyncio.wait(self._fencing)
             if self._overtaken(epoch, generation):
                 return
             ours = self._partitions()
