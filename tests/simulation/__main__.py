@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import sys
 import time
 from collections import Counter
@@ -17,7 +16,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--first", type=int, default=200, help="the first seed; the tests have those before")
-    parser.add_argument("--runs", type=float, default=math.inf, help="at most so many, where the time is not up before")
+    parser.add_argument(
+        "--runs", type=int, default=sys.maxsize, help="at most so many, where the time is not up before"
+    )
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     met: Counter[str] = Counter()

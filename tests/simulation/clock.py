@@ -145,6 +145,7 @@ def monotonic() -> float:
 SMALL: Final = {
     "stream.runtime.kafka.alignment.HOLD_RECORDS": 12,
     "stream.runtime.kafka.engine.OUTBOX_BYTES_MAX": 20_000,
+    "stream.runtime.kafka.restore.LOOK_BACK": 8,
     "stream.runtime.shard.TICKS_HELD_MAX": 7,
     "stream.runtime.shard.BATCHES_PER_STATE_MAX": 60,
     "stream.runtime.journal.RING": 32,
@@ -153,7 +154,8 @@ SMALL: Final = {
     "stream.limits.ROWS_PER_CHUNK": 16,
 }
 """Bounds so low that a few hundred events reach them: inputs are held, outboxes are full, the ring of the journal comes
-round, states travel in parts, and most pending predictions stand in closed segments."""
+round, states travel in parts, most pending predictions stand in closed segments, and manifests are looked for in
+several steps back."""
 
 
 @contextmanager

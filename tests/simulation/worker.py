@@ -20,7 +20,6 @@ from stream import codec
 from stream.config import Config
 from stream.contract import Stage
 from stream.errors import StateError
-from stream.runtime.kafka import restore
 from stream.runtime.kafka.consumer import BatchConsumer, Fetched
 from stream.runtime.kafka.engine import Engine
 from stream.runtime.kafka.writer import CommitUnknownError
@@ -31,7 +30,6 @@ from tests.simulation.broker import Broker, Clients, Consumer
 from tests.simulation.clock import Process
 
 SECRETS: Final = Secrets(b"0123456789abcdef0123456789abcdef", "simulated")
-restore.LOOK_BACK = 8  # type: ignore[misc]  # the logs are short, and more than the first step back is to be tried
 SESSION_S: Final = 6.0
 REBALANCE_S: Final = 10.0
 GROUP: Final = "simulated"

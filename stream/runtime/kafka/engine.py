@@ -184,6 +184,10 @@ class Engine:
         """Let nothing be under way that could reach a log after the group has met: a checkpoint, or a restore that
         fences owners, for those that come then may be others."""
         await self.checkpoint()
+        await self._await_fencing()
+
+    async def _await_fencing(self) -> None:
+        """Until no restore fences anybody any more."""
         if self._fencing:
             await asyncio.wait(self._fencing)
 
@@ -195,8 +199,7 @@ class Engine:
         start = perf_counter()
         try:
             await asyncio.sleep(0)  # what it has set going is under way by now, and would fence ours
-            if self._fencing:
-                await asyncio.wait(self._fencing)
+            await self._await_fencing()
             if self._overtaken(epoch, generation):
                 return
             ours = self._partitions()
@@ -283,10 +286,10 @@ class Engine:
         partition: int,
         writer: Writer,
         entries: list[Entry],
-        first_of_all: Mapping[Source, int],
+        begins: Mapping[Source, int],
         start: float,
     ) -> Carried:
-        first = {source: first_of_all[source] for source in self._sources(stage, partition)}
+        first = {source: begins[source] for source in self._sources(stage, partition)}
         shard = Shard(stage, partition, self._machine(stage, partition), first, self.config.hash(), self._secrets.key)
         past = journal.recover(shard.name, entries, self._secrets.trusted)
         for fault in past.faults if past is not None else ():

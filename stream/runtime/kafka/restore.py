@@ -32,7 +32,7 @@ again while what is restored stays: with fetches of 4 MB, of all partitions at o
 grew by 2 MB with every restore."""
 
 FETCH_RECORDS: Final = 1_000
-"""That become objects at a time."""
+"""Records of the journal, or of an input that is replayed, that become objects at a time."""
 
 FETCH: Final = {"max_partition_fetch_bytes": FETCH_BYTES, "max_poll_records": FETCH_RECORDS}
 
