@@ -175,7 +175,7 @@ def step(fate: Fate, order: float, kind: int, due: Row | None, out: list[tuple[A
 def tell(fate: Fate, state: str, label: Any, source: str, order: float, out: list[tuple[Any, ...]]) -> None:
     previous = fate.label
     fate.state, fate.label, fate.source, fate.revision = state, label, source, fate.revision + 1
-    who = list(dict.fromkeys(v.event["learner"] for v in fate.votes if v.order <= order))
+    who = list(dict.fromkeys(v.event.get("learner", "champion") for v in fate.votes if v.order <= order))
     out.append((order, *fate.row.key, label, fate.revision, previous, who))
 
 
