@@ -15,7 +15,8 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Final
 
-EVERY_S: Final = 60.0
+EVERY_S: Final = 10.0
+"""Exceptions of clients whose broker has died hold frames, and frames hold fetches, until the collector comes by."""
 SHARE_MAX: Final = 0.001
 """Share of the time that giving back may take. It takes 8 to 10 ms beside 300,000 pending predictions, nearly all of it
 the collector's."""
