@@ -1,13 +1,15 @@
 """An hour on a real Apache Kafka with a fault every minute: one worker is spared, and must not grow.
 
 Others are killed, stopped and frozen, the broker is killed, workers come and go; the spared one takes over what they
-leave, and gives it back. Its resident memory, less the states that it carries, is measured all the time. In the end
-everything is judged as in `tests.chaos`. Owns the measuring of memory; refuses to know how faults are done.
+leave, and gives it back. Its resident memory is measured all the time, less the states that it carries: what they take
+in memory, which is several times what is told of them as they are written (`tests.chaos.weight`). In the end everything
+is judged as in `tests.chaos`. Owns how memory grows; refuses to know how faults are done.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import random
 import re
@@ -26,13 +28,16 @@ import orjson
 from scipy.stats import theilslopes
 
 from benchmarks.processes import machine
-from stream.runtime.kafka import broker
+from stream.contract import STAGE_INPUTS
+from stream.runtime import journal
+from stream.runtime.kafka import broker, restore
 from stream.runtime.kafka.broker import BrokerError
 from tests.chaos.figures import line
-from tests.chaos.outcome import document, outcome
+from tests.chaos.outcome import SECRETS, document, outcome
 from tests.chaos.plan import DARK_S_MAX, FROZEN_S_MAX, Fault, Kind
 from tests.chaos.run import Chaos, staged
-from tests.kafka_support import Worker
+from tests.chaos.weight import in_memory, resident_bytes
+from tests.kafka_support import Cluster, Worker
 
 SAMPLE_S: Final = 2.0
 MB: Final = 1e6
@@ -81,19 +86,9 @@ class Memory:
             worker = self._chaos.spared
             if worker is None:
                 continue
-            states, resident = states_bytes(worker), resident_bytes(worker)
+            states, resident = states_bytes(worker), resident_bytes(worker.process.pid)
             if states is not None and resident is not None:
                 self.samples.append(Sample(worker.process.pid, time.monotonic() - self._start, resident, states))
-
-
-def resident_bytes(worker: Worker) -> int | None:
-    """None once it has ended."""
-    try:
-        status = Path(f"/proc/{worker.process.pid}/status").read_text()
-    except OSError:
-        return None
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    return int(found[1]) * 1024 if found else None
 
 
 def states_bytes(worker: Worker) -> int | None:
@@ -107,15 +102,31 @@ def states_bytes(worker: Worker) -> int | None:
     return int(sum(map(float, found))) if found else None
 
 
-def growth(samples: list[Sample], warm_s: float) -> dict[str, Any]:
+def whole_states(cluster: Cluster) -> dict[str, bytes]:
+    """The newest of every shard, as a worker would begin with it."""
+    found: dict[str, bytes] = {}
+    for partition in range(cluster.config.topics.partitions):
+        shards = [f"{stage}/{partition}" for stage in STAGE_INPUTS]
+        entries = asyncio.run(restore.read_journal(cluster.config, cluster.clients, partition, shards))
+        for shard in shards:
+            past = journal.recover(shard, entries, SECRETS.trusted)
+            if past is not None:
+                found[shard] = past.whole.state
+    return found
+
+
+def growth(samples: list[Sample], warm_s: float, weight: float) -> dict[str, Any]:
     """Of the process that lived longest: the slope of what is resident beyond the states, in MB an hour, with a 95 %
     interval (Theil and Sen: robust against the times when it carries everything); and both at the start and the
-    end."""
+    end. A byte of a state as it is written takes `weight` bytes; `as_written` is the slope where it is taken for
+    one."""
     longest, _ = Counter(s.process for s in samples).most_common(1)[0]
     mine = [s for s in samples if s.process == longest]
     kept = [s for s in mine if s.at >= mine[0].at + warm_s]
-    own = [(s.resident - s.states) / MB for s in kept]
-    slope, _, low, high = theilslopes(own, [s.at / 3_600.0 for s in kept])
+    hours = [s.at / 3_600.0 for s in kept]
+    own = [(s.resident - weight * s.states) / MB for s in kept]
+    slope, _, low, high = theilslopes(own, hours)
+    as_written = theilslopes([(s.resident - s.states) / MB for s in kept], hours)
     tenth = max(1, len(kept) // 10)
     states = [statistics.median(s.states / MB for s in part) for part in (kept[:tenth], kept[-tenth:])]
     return {
@@ -124,6 +135,8 @@ def growth(samples: list[Sample], warm_s: float) -> dict[str, Any]:
         "mb_per_hour": round(float(slope), 3),
         "low": round(float(low), 3),
         "high": round(float(high), 3),
+        "as_written": [round(float(mb), 3) for mb in (as_written[0], *as_written[2:])],
+        "in_memory": round(weight, 2),
         "first_mb": round(statistics.median(own[:tenth]), 2),
         "last_mb": round(statistics.median(own[-tenth:]), 2),
         "states_mb": [round(mb, 2) for mb in states],
@@ -156,11 +169,14 @@ def soak(chaos: Chaos, options: argparse.Namespace) -> dict[str, Any]:
             chaos.say(f"{fault.kind}; {now.resident / MB:.1f} MB resident, states of {now.states / MB:.1f} MB")
     memory.stop()
     seconds = time.monotonic() - start
+    states = whole_states(chaos.cluster)
     chaos.finish()
+    chaos.say("weighing the states")
+    weight = in_memory(chaos.cluster.config, SECRETS, states) / sum(map(len, states.values()))
     chaos.say("comparing")
     made = document(chaos, outcome(chaos))
     lines = round(len(chaos.spared.said.splitlines()) * 3_600.0 / seconds)
-    found = growth(memory.samples, WARM * seconds)
+    found = growth(memory.samples, WARM * seconds, weight)
     bar = {
         "name": "resident memory beyond states, growth an hour",
         "value": found["mb_per_hour"],
@@ -192,7 +208,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"in {memory['minutes']} minutes one worker of {memory['first_mb']} MB beyond states of "
         f"{memory['states_mb'][0]} MB grew by {memory['mb_per_hour']} MB an hour ({memory['low']} to "
-        f"{memory['high']}), to {memory['last_mb']} beyond {memory['states_mb'][1]}; bar {GROWTH_MB_MAX}; "
+        f"{memory['high']}), to {memory['last_mb']} beyond {memory['states_mb'][1]}; bar {GROWTH_MB_MAX}; a byte of a "
+        f"state takes {memory['in_memory']} in memory (taken for one: {memory['as_written'][0]} MB an hour); "
         f"it logged {made['log_lines_an_hour']} lines an hour"
     )
     return bool(made["findings"])
