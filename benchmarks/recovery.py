@@ -240,10 +240,11 @@ class Bench:
         """Of the join's shards together. Raises BenchmarkError where that is less than the form asks for."""
         size = 0
         for p in range(self.form.partitions):
-            entries = asyncio.run(restore.read_journal(self._config, self._clients, p))
-            found = journal.recover(f"join/{p}", entries, (KEY.encode(),))
+            shard = f"join/{p}"
+            entries = asyncio.run(restore.read_journal(self._config, self._clients, p, (shard,)))
+            found = journal.recover(shard, entries, (KEY.encode(),))
             if found is None:
-                raise BenchmarkError(f"join/{p} has written no state; the figures would be of something else")
+                raise BenchmarkError(f"{shard} has written no state; the figures would be of something else")
             size += found.whole.manifest.size
         if size < self.form.state:
             raise BenchmarkError(f"a state of {size:,} bytes, where {self.form.state:,} are to be measured")

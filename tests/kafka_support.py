@@ -113,8 +113,9 @@ class Cluster:
 
     def stage(self, name: str, partition: int) -> Stage:
         """A stage as its last checkpoint left it; its worker must have ended in order."""
-        entries = asyncio.run(restore.read_journal(self.config, self.clients, partition))
-        found = journal.recover(f"{name}/{partition}", entries, (KEY.encode(),))
+        shard = f"{name}/{partition}"
+        entries = asyncio.run(restore.read_journal(self.config, self.clients, partition, (shard,)))
+        found = journal.recover(shard, entries, (KEY.encode(),))
         assert found is not None and not found.journal, "a worker that ends in order leaves nothing to replay"
         stage = make_stage(name, self.config, partition, self.config.topics.partitions, Secrets(KEY.encode(), "k"))
         stage.restore(found.whole.state)

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -243,10 +244,11 @@ def broker(port: int, data: Path | None) -> None:
     """
     from stream.runtime.kafka.broker import Running, find
 
-    with Running(find(data, port)) as bootstrap:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # at any moment: what was started is ended
+    with suppress(KeyboardInterrupt), Running(find(data, port)) as bootstrap:
         click.echo(f"Apache Kafka at {bootstrap}; end with Ctrl-C")
         sys.stdout.flush()
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.pause()
 
 
 def with_kafka(config_file: Path) -> Config:

@@ -55,13 +55,18 @@ class Broker(Protocol):
 
 
 class Running:
-    """Context manager around a broker: `with Running(find()) as bootstrap:`."""
+    """Context manager around a broker: `with Running(find()) as bootstrap:`. One that is interrupted while it starts is
+    stopped too."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
 
     def __enter__(self) -> str:
-        self.broker.start()
+        try:
+            self.broker.start()
+        except BaseException:
+            self.broker.stop()
+            raise
         return self.broker.bootstrap
 
     def __exit__(
@@ -208,9 +213,11 @@ class LocalBroker:
         try:
             self._process.wait(STOP_S)
         except subprocess.TimeoutExpired:
+            pass
+        finally:  # nor does it outlive whoever is interrupted while waiting
             self._process.kill()
             self._process.wait()
-        self._process = None
+            self._process = None
 
     def _died(self) -> str:
         """Why waiting is pointless; empty while the process lives."""

@@ -45,8 +45,8 @@ def as_records(fetched: Iterable[Any]) -> list[Record]:
     return [Record(r.offset, r.timestamp / 1000.0, r.key, r.value) for r in fetched]
 
 
-async def read_journal(config: Config, clients: Clients, partition: int, shards: Collection[str] = ()) -> list[Entry]:
-    """What is committed in one partition of the journal, in order; of these shards only as far as a recovery needs it.
+async def read_journal(config: Config, clients: Clients, partition: int, shards: Collection[str]) -> list[Entry]:
+    """What a recovery of these shards may need of one partition of the journal, in order.
 
     The log is read from its end backwards until it is known where their manifests stand, and then once in order: what
     is not needed is never held, and a worker's memory does not depend on how long the journal has become.
@@ -64,8 +64,10 @@ async def read_journal(config: Config, clients: Clients, partition: int, shards:
             async for record in _records(consumer, tp, start, until):
                 manifests.add(record.offset, record.key)
         entries = journal.Entries(manifests.older())
+        theirs = tuple(f"{shard}/".encode() for shard in shards)
         async for record in _records(consumer, tp, first, end):
-            entries.add(record.offset, record.key, record.value)
+            if record.key.startswith(theirs):
+                entries.add(record.offset, record.key, record.value)
         return entries.items()
     finally:
         await consumer.stop()
