@@ -20,6 +20,8 @@ from stream import codec
 from stream.config import Config
 from stream.contract import Stage
 from stream.errors import StateError
+from stream.runtime.journal import Entry
+from stream.runtime.kafka.carried import Carried
 from stream.runtime.kafka.consumer import BatchConsumer, Fetched
 from stream.runtime.kafka.engine import Engine
 from stream.runtime.kafka.writer import CommitUnknownError
@@ -33,7 +35,7 @@ SECRETS: Final = Secrets(b"0123456789abcdef0123456789abcdef", "simulated")
 SESSION_S: Final = 6.0
 REBALANCE_S: Final = 10.0
 GROUP: Final = "simulated"
-Restored = Callable[["SimulatedEngine", Any], None]
+Restored = Callable[["SimulatedEngine", Carried], None]
 
 
 class Figures:
@@ -53,14 +55,17 @@ class SimulatedEngine(Engine):
     def _machine(self, stage: str, partition: int) -> Stage:
         return self.inspect(super()._machine(stage, partition), stage, partition)
 
-    async def _bring_one_back(self, *args: Any) -> Any:
+    async def _bring_back(self, partition: int) -> list[Carried]:
+        since = asyncio.get_running_loop().time()
         try:
-            carried = await super()._bring_one_back(*args)
+            return await super()._bring_back(partition)
         except StateError:
-            self.refused_since = args[-1]
+            self.refused_since = since
             raise
+
+    async def _bring_one_back(self, carried: Carried, entries: list[Entry]) -> None:
+        await super()._bring_one_back(carried, entries)
         self.restored(self, carried)
-        return carried
 
 
 class Reader:

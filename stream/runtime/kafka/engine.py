@@ -263,9 +263,13 @@ class Engine:
             await self._fence(writers.values())
             sources = {source for stage in self.stages for source in self._sources(stage, partition)}
             first, _ = await restore.bounds(self.config, self.clients, sources)
-            shards = [f"{stage}/{partition}" for stage in self.stages]
-            entries = await restore.read_journal(self.config, self.clients, partition, shards)
-            return [await self._bring_one_back(s, partition, w, entries, first, start) for s, w in writers.items()]
+            found = [Carried(self._shard(s, partition, first), writer, self.config) for s, writer in writers.items()]
+            names = [carried.shard.name for carried in found]
+            entries = await restore.read_journal(self.config, self.clients, partition, names)
+            for carried in found:
+                await self._bring_one_back(carried, entries)
+                carried.restore_s = perf_counter() - start
+            return found
         except BaseException:
             await asyncio.gather(*(writer.stop() for writer in writers.values()))
             raise
@@ -280,25 +284,17 @@ class Engine:
             if outcome is not None:
                 raise outcome
 
-    async def _bring_one_back(
-        self,
-        stage: str,
-        partition: int,
-        writer: Writer,
-        entries: list[Entry],
-        begins: Mapping[Source, int],
-        start: float,
-    ) -> Carried:
-        first = {source: begins[source] for source in self._sources(stage, partition)}
-        shard = Shard(stage, partition, self._machine(stage, partition), first, self.config.hash(), self._secrets.key)
-        past = journal.recover(shard.name, entries, self._secrets.trusted)
+    async def _bring_one_back(self, carried: Carried, entries: list[Entry]) -> None:
+        past = journal.recover(carried.shard.name, entries, self._secrets.trusted)
         for fault in past.faults if past is not None else ():
             log.warning("%s; the state before it takes its place", fault)
-        carried = Carried(shard, writer, self.config)
         carried.state_bytes = 0 if past is None else past.whole.manifest.size
-        carried.replayed = await restore.bring_back(shard, past, first, self.config, self.clients)
-        carried.restore_s = perf_counter() - start
-        return carried
+        carried.replayed = await restore.bring_back(carried.shard, past, self.config, self.clients)
+
+    def _shard(self, stage: str, partition: int, begins: Mapping[Source, int]) -> Shard:
+        """A fresh one, where its inputs begin."""
+        first = {source: begins[source] for source in self._sources(stage, partition)}
+        return Shard(stage, partition, self._machine(stage, partition), first, self.config.hash(), self._secrets.key)
 
     def _machine(self, stage: str, partition: int) -> Stage:
         return make_stage(stage, self.config, partition, self.config.topics.partitions, self._secrets)

@@ -100,11 +100,10 @@ async def bounds(
         await consumer.stop()
 
 
-async def bring_back(
-    shard: Shard, recovery: Recovery | None, first: Mapping[Source, int], config: Config, clients: Clients
-) -> int:
-    """Restore a fresh shard; the number of records replayed. Raises StateError if its past cannot be had."""
-    start = perf_counter()
+async def bring_back(shard: Shard, recovery: Recovery | None, config: Config, clients: Clients) -> int:
+    """Restore a fresh shard, which stands where its inputs begin; the number of records replayed. Raises StateError if
+    its past cannot be had."""
+    start, first = perf_counter(), dict(shard.positions)
     if recovery is not None:
         with collector.paused():  # a collector that runs takes half of the time
             shard.restore(recovery.whole, recovery.places)
