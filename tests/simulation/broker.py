@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any, Final, Literal, NamedTuple
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaTimeoutError, OffsetOutOfRangeError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaTimeoutError, OffsetOutOfRangeError, ProducerFenced
 
 from stream.contract import Record
 from stream.runtime.kafka.clients import gone
@@ -177,13 +177,15 @@ class Batch:
 
 
 class Producer:
-    """A transactional producer, as aiokafka's."""
+    """A transactional producer, as aiokafka's: that it is fenced is told by the first batch, to whoever waits,
+    and no other can be sent from then on."""
 
     def __init__(self, broker: Broker, id: str) -> None:
         self._broker = broker
         self._id = id
         self._epoch = -1
         self._transaction: Transaction | None = None
+        self._fenced = False
 
     async def start(self) -> None:
         await PROCESS.get().effect()
@@ -203,7 +205,14 @@ class Producer:
     async def send_batch(self, batch: Batch, topic: str, partition: int) -> asyncio.Future[None]:
         await PROCESS.get().effect()
         broker, done = self._broker, asyncio.get_running_loop().create_future()
-        broker.check(self._id, self._epoch)
+        if self._fenced:
+            raise IllegalOperation("Can't send messages while not in transaction")
+        try:
+            broker.check(self._id, self._epoch)
+        except ProducerFenced as error:
+            self._fenced = True
+            done.set_exception(error)
+            return done
         failure = broker.failure()
         if failure != "refused":
             transaction = self._transaction

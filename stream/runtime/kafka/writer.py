@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from time import perf_counter
 from typing import Any, Final
 
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from stream.config import Topics
 from stream.joining.partition import partition_of
@@ -86,13 +86,7 @@ class Writer:
         producer = self._producer
         await producer.begin_transaction()
         try:
-            sent = [
-                await producer.send_batch(batch, topic, partition=partition)
-                for (topic, partition), records in self._grouped(writes).items()
-                for batch in self._batches(records)
-            ]
-            for future in sent:
-                await future
+            await self._send(writes)
         except ProducerFenced:
             raise
         except KafkaError:
@@ -104,6 +98,21 @@ class Writer:
             raise
         except KafkaError as error:
             raise CommitUnknownError(f"{self._id}: {error!r}") from error
+
+    async def _send(self, writes: list[Write]) -> None:
+        """Raises what one batch met, once of each it is known what it met; that we are fenced before anything else."""
+        sent, faults = list[asyncio.Future[Any]](), list[BaseException]()
+        try:
+            for (topic, partition), records in self._grouped(writes).items():
+                for batch in self._batches(records):
+                    sent.append(await self._producer.send_batch(batch, topic, partition=partition))
+        except (KafkaError, IllegalOperation) as error:  # not allowed: one of those before has failed
+            faults.append(error)
+        outcomes = await asyncio.gather(*sent, return_exceptions=True)
+        faults = [outcome for outcome in outcomes if isinstance(outcome, BaseException)] + faults
+        faults.sort(key=lambda fault: not isinstance(fault, ProducerFenced))
+        if faults:
+            raise faults[0]
 
     def _grouped(self, writes: Iterable[Write]) -> dict[tuple[str, int], list[Write]]:
         """By topic and partition, in order within each."""
