@@ -18,8 +18,8 @@ demo: setup ## a year of real flights through the engine, in one process; the re
 demo-kafka: setup need-kafka ## the same on a real Apache Kafka
 	@$(BIN)/tidegate demo --kafka --out build/demo-kafka
 
-test: setup need-kafka lint types ## lint, types and all tests; PYTEST_ARGS="-k join" runs some
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: setup need-kafka lint types ## lint, types and all tests, in two processes (JOBS); PYTEST_ARGS="-k join" runs some
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
 
 lint: setup ## ruff: rules and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -135,7 +135,7 @@ def test_one_absurd_number_does_not_cost_an_annotator_their_weight() -> None:
     assert before < after < before + 2 * DEVIATION_MAX * usual / 100
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @drawn(some.data())
 def test_a_further_vote_replaces_what_the_item_had_put_in(data: some.DataObject) -> None:
     """F25: whatever votes come, go and change, nothing is counted twice, and what is taken back leaves nothing."""

@@ -131,7 +131,7 @@ def test_the_arm_is_the_same_in_any_process() -> None:
         assert done.stdout.strip() == here
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(some.lists(some.floats(0.0, 1.0), min_size=1, max_size=6).filter(lambda x: sum(x) > 0.01), some.floats(0.0, 1.0))
 def test_no_arm_without_a_share_is_ever_met(parts: list[float], exploration: float) -> None:
     arms = tuple((f"arm {i}", part / sum(parts)) for i, part in enumerate(parts))

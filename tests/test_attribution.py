@@ -87,7 +87,7 @@ def test_the_parts_sum_to_the_change(kind: str) -> None:
     assert sum(each.share for each in answer.features) == pytest.approx(1.0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32), st.integers(20, 200), st.integers(20, 200))
 def test_three_terms_sum_to_the_total_whatever_the_weights(seed: int, n: int, m: int) -> None:
     """F04"""
@@ -260,7 +260,7 @@ def rows_of(n: int, start: int = 0) -> Labelled:
     )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(0, 5))
 def test_what_is_kept_does_not_depend_on_how_rows_were_cut(cuts: list[int], seed: int) -> None:
     one, many = (Sample(2, 1, seed, "m", reservoir_rows=20, ring_rows=30) for _ in range(2))
@@ -307,7 +307,7 @@ def test_sides_leave_out_what_may_belong_to_either() -> None:
     assert after.loss.dtype == np.float32 and after.codes.dtype == np.int16
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(1, 6))
 def test_earlier_rows_are_thinned_to_the_proportions_of_the_later_ones(seed: int, cells: int) -> None:
     """A cell's share differs by less than what rounding one row a cell makes; cells that are not there now are gone."""

@@ -82,7 +82,7 @@ def test_all_arms_are_equal_before_any_reward(name: str) -> None:
     assert BANDITS[name](ARMS, PROMPT).shares() == pytest.approx(dict.fromkeys(ARMS, 1 / 3))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     some.sampled_from(sorted(BANDITS)),
     some.lists(some.tuples(some.sampled_from(ARMS), some.floats(-1e6, 1e6), some.floats(1e-3, 1.0)), max_size=60),

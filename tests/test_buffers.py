@@ -37,7 +37,7 @@ def test_a_buffer_that_remembers_how_often_it_was_asked_does_not_conform() -> No
 
 
 @pytest.mark.parametrize("name", BUFFERS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     some.lists(some.tuples(some.binary(max_size=120), some.integers(0, 5), some.floats(0, 1e9)), max_size=200),
     some.integers(60, 2_000),

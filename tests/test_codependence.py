@@ -125,7 +125,7 @@ def test_missing_values_are_missing_from_pairs_and_stand_at_the_centre_of_the_di
     assert np.isnan(values[2]).all() and values[1, -1] < values[0, -1]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=6), st.integers(1, 60))
 def test_the_same_rows_give_the_same_bits_however_they_are_cut(sizes: list[int], features: int) -> None:
     found, codes = learn(grouped(np.random.default_rng(5), 300, features + 1))
@@ -217,7 +217,7 @@ def test_projections_keep_distances_on_average() -> None:
     assert np.sqrt(squares[0][:, -1]) == pytest.approx(np.linalg.norm(vectors, axis=1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.none() | st.lists(st.none() | st.floats(), max_size=5), max_size=12))
 def test_any_list_is_read_or_missing(vectors: list[list[float | None] | None]) -> None:
     found = projection.learn("e", [[1.0, 2.0, 3.0]], 1)

@@ -135,7 +135,7 @@ def test_nothing_but_ties_is_uniform_too() -> None:
     assert made.p(np.array([[1.0, 2.0, 3.0, 4.5, 5.0, 0.0]]))[0] < 0.01
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 120), max_size=5), st.integers(0, 10**12))
 def test_cutting_rows_into_calls_changes_nothing(learned: Learned, sizes: list[int], first: int) -> None:
     x = ordinary(np.random.default_rng(5), 150)

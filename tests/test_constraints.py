@@ -66,7 +66,7 @@ def test_fewer_than_one_in_a_thousand_good_values_leave_a_learned_range(law: str
     assert np.mean(outside) < 1e-3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=100, max_size=300), st.integers(0, 99))
 def test_no_value_of_the_reference_breaks_what_was_learned_from_it(values: list[float], gaps: int) -> None:
     known = np.array(values)
@@ -134,7 +134,7 @@ def test_what_cannot_break_is_known() -> None:
 VALUES = st.one_of(st.none(), st.floats(-1e9, 1e9), st.integers(-(10**17), 10**17), st.booleans(), st.text(max_size=6))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(VALUES, min_size=1, max_size=12), st.data())
 def test_a_value_is_judged_by_itself_whatever_stands_around_it(values: list[Any], data: st.DataObject) -> None:
     """Chunks in which text and numbers meet hold text: how rows are cut must not decide."""
@@ -168,7 +168,7 @@ CONSTRAINTS = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.dictionaries(st.text(min_size=1, max_size=6), CONSTRAINTS, max_size=3))
 def test_what_is_written_is_read_back(known: dict[str, Constraint]) -> None:
     text = written.dump(constraint_text.to_plain(known))

@@ -52,7 +52,7 @@ ALERTS = st.builds(
 
 
 @given(ALERTS, st.none() | ALERTS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_an_alertmanager_is_posted_what_its_schema_wants(sent: Alert, before: Alert | None) -> None:
     """F20: whatever slices are called and whatever times say, there is nothing that it would refuse."""
     body = msgspec.json.decode(notices.posted(sent, before, "https://grafana/d/x", NOW_S).body)
@@ -106,7 +106,7 @@ def test_a_webhook_is_sent_the_whole_alert_as_a_cloud_event() -> None:
 
 
 @given(st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_signature_verifies_and_one_flipped_bit_does_not(data: st.DataObject) -> None:
     """F53: of the body, of the time, of the id."""
     key = data.draw(st.binary(min_size=16, max_size=64))
@@ -148,7 +148,7 @@ LIVES = st.lists(
 
 
 @given(LIVES, st.integers(0, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @example([(1, "firing", "warning"), (1, "firing", "warning"), (1, "resolved", "warning")], 1)
 def test_nothing_is_told_twice_and_a_restart_changes_nothing(lives: list[tuple[int, Any, Any]], cut: int) -> None:
     """F20: whoever reads the topic again tells the rest exactly as if nothing had happened."""

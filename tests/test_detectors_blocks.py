@@ -123,7 +123,7 @@ def test_planted_faults_break_the_budget(fault: str, monkeypatch: pytest.MonkeyP
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_ranks_of_equal_and_unequal_numbers_are_uniform(seed: int, known: int, levels: int) -> None:
     """F08: whatever the ties, over all places that the new number may have among the others."""
     draw = np.random.default_rng(seed)

@@ -19,7 +19,7 @@ from detectors.contract import Bins, Budget, Kind, Stream
 NUMERIC = Stream("x", "numeric")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, 1.0, -3.0]), max_size=200))
 def test_numeric_bins_hold_what_lies_between_their_edges(values: list[float]) -> None:
     x = np.array(values, np.float64)

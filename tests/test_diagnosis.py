@@ -148,7 +148,7 @@ def test_a_model_that_errs_more_in_an_unchanged_world_is_rolled_back() -> None:
 names = st.sampled_from(["a", "b", "place"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from(sorted(USUAL)), st.dictionaries(names, st.sampled_from(["unit", "missing", "constant"])),
     st.dictionaries(names, st.floats(0, 5)), st.floats(0, 1), st.floats(0, 1), st.sampled_from([None, "2"]),

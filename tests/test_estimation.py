@@ -111,7 +111,7 @@ def test_a_corrected_label_takes_back_what_it_had_said() -> None:
     ).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
 def test_counts_of_shards_and_windows_add_up_to_the_whole(seed: int, parts: int) -> None:
     """F13: any split of rows over cells, for every task; rows without a score count nowhere."""
@@ -149,7 +149,7 @@ def test_counts_of_shards_and_windows_add_up_to_the_whole(seed: int, parts: int)
     assert total == np.isfinite(score).sum()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 1)), min_size=1, max_size=60))
 def test_rates_never_fall_and_are_never_certain(bins: list[tuple[int, float]]) -> None:
     """F13, F17: whatever the counts, a map from score to probability that keeps the order."""

@@ -101,7 +101,7 @@ def test_too_few_rows_say_nothing_and_wrong_answers_are_refused() -> None:
         permutation(rows, labels, lambda asked: says_a(asked)[1:], "error", 1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 99), max_size=40), st.integers(1, 12), st.integers(0, 40))
 def test_recent_rows_are_the_last_ones_in_order(labels: list[int], bound: int, at: int) -> None:
     recent, expected = Recent(bound), deque[int](maxlen=bound)

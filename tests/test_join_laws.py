@@ -193,7 +193,7 @@ def by_stage(predictions: list[Event], labels: list[Event]) -> tuple[list[Any], 
     return examples, +count
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.randoms(use_true_random=False))
 def test_the_join_gives_what_its_definition_says(draw: random.Random) -> None:
     """F21, F24."""
@@ -202,7 +202,7 @@ def test_the_join_gives_what_its_definition_says(draw: random.Random) -> None:
     assert by_stage(predictions, labels) == (examples, +count)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.randoms(use_true_random=False))
 def test_no_interleaving_and_no_cut_changes_anything(draw: random.Random) -> None:
     """F21, F24."""

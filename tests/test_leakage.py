@@ -141,7 +141,7 @@ def test_sides_without_common_entities_are_not_suspect() -> None:
     assert not overlap(sketch([], 1), sketch(users(0, 10), 1)).suspect
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 4_000), min_size=1, max_size=5), st.integers(0, 9))
 def test_a_sketch_depends_on_who_is_in_it_only(cuts: list[int], seed: int) -> None:
     """F56: not on order, repetition or how rows were cut; and it is bounded."""

@@ -40,7 +40,7 @@ def test_a_profile_counts_bins_missing_values_and_moments() -> None:
     assert (profile.present(1), profile.share(0, 2)) == (2, 2 / 3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, 200), max_size=6), order=st.randoms(use_true_random=False))
 def test_profiles_merge_in_any_order_and_grouping(cuts: list[int], order: object) -> None:
     everything = rows(200, seed=1)
@@ -58,7 +58,7 @@ def test_profiles_merge_in_any_order_and_grouping(cuts: list[int], order: object
     assert same(left.without(parts[0]).merge(parts[0]), left)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), size=st.integers(1, 700))
 def test_the_past_forgets_nothing_that_it_has_room_for(seed: int, size: int) -> None:
     everything = rows(3000, seed, step=7.0)

@@ -70,7 +70,7 @@ def test_the_e_value_of_three_examples_is_the_one_by_hand() -> None:
     assert test.above(0.1)[0] == pytest.approx(math.log(total))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(some.lists(some.floats(-1, 1), min_size=1, max_size=60), some.integers(1, 7))
 def test_how_the_input_is_cut_changes_nothing_and_mirrored_input_mirrors(values: list[float], size: int) -> None:
     d = np.array(values)[:, None]

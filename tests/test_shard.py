@@ -71,7 +71,7 @@ def test_a_new_owner_after_a_crash_at_any_point_puts_out_the_same() -> None:
         assert run_with_crash(crash_at, commit_first=True).outputs == whole.outputs, crash_at
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 9), st.booleans(), st.booleans()), min_size=1, max_size=12))
 def test_whatever_the_cuts_checkpoints_and_crashes_nothing_is_lost_or_doubled(
     steps: list[tuple[int, bool, bool]],

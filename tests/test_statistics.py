@@ -43,7 +43,7 @@ def expanded(counts: Counts) -> NDArray[np.float64]:
     return np.repeat(np.arange(len(counts)), counts).astype(float)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs())
 def test_the_information_statistics_agree_with_scipy(pair: Pair) -> None:
     """F06"""
@@ -56,7 +56,7 @@ def test_the_information_statistics_agree_with_scipy(pair: Pair) -> None:
     assert statistics.jensen_shannon(*pair) == pytest.approx(expected, abs=1e-7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs())
 def test_the_distances_agree_with_scipy(pair: Pair) -> None:
     """F06"""
@@ -66,7 +66,7 @@ def test_the_distances_agree_with_scipy(pair: Pair) -> None:
     assert statistics.total_variation(*pair) == pytest.approx(distance.cityblock(p, q) / 2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs())
 def test_the_tests_agree_with_scipy(pair: Pair) -> None:
     """F06"""
@@ -85,7 +85,7 @@ def test_the_tests_agree_with_scipy(pair: Pair) -> None:
         assert statistics.chi_square_p(*pair) == 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(pairs(), min_size=2, max_size=5))
 def test_many_streams_at_once_are_each_as_if_alone(some: list[Pair]) -> None:
     """F06: streams of different widths, padded with zeros."""

@@ -74,7 +74,7 @@ def test_the_stage_keeps_the_contract_of_stages() -> None:
     conformance.check("tests.test_watch:scenario")
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 10_000), shards=st.sampled_from([1, 2, 4]), size=st.sampled_from([1, 37, 250]))
 def test_what_is_said_does_not_depend_on_shards_or_arrival(seed: int, shards: int, size: int) -> None:
     stream = shifted(2000, 1400)

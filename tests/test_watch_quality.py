@@ -207,7 +207,7 @@ def test_a_snapshot_on_the_way_and_hash_seeds_change_nothing() -> None:
     assert conformance.run_elsewhere("tests.test_watch_quality:scenario", "1") == conformance.fingerprint(whole)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=8))
 def test_streams_of_quality_do_not_depend_on_how_rows_are_cut(sizes: list[int]) -> None:
     """Row by row, whole, or with a snapshot between: the same values and the same state."""
