@@ -172,6 +172,10 @@ class Shard:
         unseen = [record for record in chunk.records if record.offset >= position]
         return chunk._replace(start=position, records=unseen)
 
+    def hurry(self) -> None:
+        """Let the next checkpoint be worth a transaction, whatever is in it."""
+        self._moved = True
+
     def checkpoint(self, whole: bool = False) -> Checkpoint | None:
         """What happened since the last checkpoint, handed over once; None if that is nothing worth a transaction.
 

@@ -13,6 +13,7 @@ from stream import codec
 from stream.contract import SNAPSHOTS
 from stream.errors import StateError
 from stream.runtime.journal import Manifest
+from stream.runtime.shard import Shard
 from tests.simulation.broker import Partition, Stored
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ Kind = Literal["flipped", "torn", "stale", "unsigned"]
 
 
 class Wound(NamedTuple):
-    """One damaged place: of which shard, and how to put it back. `fatal` says that no whole state is left without it,
-    or that it is an input: then a worker may refuse."""
+    """One damaged place: of which shard, since when, and how to put it back. `fatal` says that no whole state is left
+    without it, or that it is an input: then a worker may refuse."""
 
     shard: str
+    since: float
     log: Partition
     index: int
     before: Stored | None
@@ -84,7 +86,8 @@ class Damage:
 
     def _wound(self, shard: str, log: Partition, index: int, value: bytes | None) -> None:
         before = log.log[index]
-        self.wounds.append(Wound(shard, log, index, before, 0, self._fatal(shard, log, _key(before))))
+        fatal = self._fatal(shard, log, _key(before))
+        self.wounds.append(Wound(shard, _now(), log, index, before, 0, fatal))
         log.log[index] = before._replace(value=value)
 
     def _fatal(self, shard: str, log: Partition, place: str) -> bool:
@@ -113,7 +116,7 @@ class Damage:
                 world.broker.note("deleted what nobody needs")
                 return
             if 0 < max(newest for _, newest in past) < log.stable:
-                self.wounds.append(Wound(f"{stage}/{partition}", log, 0, None, log.first))
+                self.wounds.append(Wound(f"{stage}/{partition}", _now(), log, 0, None, log.first))
                 log.first = log.stable
                 world.broker.note("deleted what is needed")
                 for owner in owners:
@@ -149,11 +152,13 @@ class Damage:
         self.world.broker.note("refused")
         return bool(mine or others)
 
-    def survived(self, shard: Any) -> None:
+    def survived(self, shard: Shard, since: float) -> None:
         """A shard came back in spite of its damage: it fell back, or the damage was not in its way. Where it must read
-        what is deleted, it must not."""
+        what was deleted before it began, `since`, it must not; of what was deleted later it learns when it reads on."""
+        later = [wound.log for wound in self.wounds if wound.since >= since]
         for (role, p), at in shard.positions.items():
-            if at < self.world.log(role, p).first:
+            log = self.world.log(role, p)
+            if at < log.first and not any(log is one for one in later):
                 self.world.findings.append(f"{shard.name} came back at {at} of {role}-{p}, which is deleted")
         for wound in [wound for wound in self.wounds if wound.shard == shard.name]:
             self.world.broker.note("came back beside the damage")
@@ -167,7 +172,7 @@ class Damage:
 
     def _mend(self, wound: Wound) -> None:
         self.wounds.remove(wound)
-        self.mended.append((asyncio.get_running_loop().time(), wound))
+        self.mended.append((_now(), wound))
         self._put_back(wound)
 
     def _put_back(self, wound: Wound) -> None:
@@ -175,6 +180,10 @@ class Damage:
             wound.log.first = wound.first
         else:
             wound.log.log[wound.index] = wound.before
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _key(stored: Stored) -> str:

@@ -55,6 +55,27 @@ def test_of_two_restores_at_a_time_the_later_has_the_last_word(seed: int) -> Non
     run(twice())
 
 
+def test_whom_a_zombie_has_fenced_learns_it_when_the_group_meets() -> None:
+    """F50. It may have had nothing to write since: it would go on after the meeting, and nobody would call it back."""
+    broker = Broker(random.Random(1))
+
+    async def fenced() -> None:
+        worker = alone(broker)
+        worker.assign(1, [0])
+        await asyncio.sleep(10.0)
+        assert await worker.process.spawn(worker.engine.checkpoint(whole=True))
+        broker.fence("simulated-watch-0")
+        await worker.process.spawn(worker.revoke())
+        assert {stage for stage, _ in worker.engine.carried} == {"score", "join", "learn"}
+        worker.assign(2, [0])
+        await asyncio.sleep(10.0)
+        epochs = {c.writer._id: c.writer._producer._epoch for c in worker.engine.carried.values()}
+        assert epochs == broker.epochs and len(epochs) == len(worker.engine.stages)
+        worker.process.kill()
+
+    run(fenced())
+
+
 def test_a_restore_that_fails_has_nothing_under_way_that_fences_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """F50. Whoever revokes waits for what fences, and the first that fails is not the last."""
     fenced = []

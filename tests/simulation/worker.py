@@ -52,11 +52,16 @@ class SimulatedEngine(Engine):
     refused_since = 0.0
     """When the reading began of what was then refused."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.began: dict[int, float] = {}
+        """When each partition was last begun to be brought back."""
+
     def _machine(self, stage: str, partition: int) -> Stage:
         return self.inspect(super()._machine(stage, partition), stage, partition)
 
     async def _bring_back(self, partition: int) -> list[Carried]:
-        since = asyncio.get_running_loop().time()
+        since = self.began[partition] = asyncio.get_running_loop().time()
         try:
             return await super()._bring_back(partition)
         except StateError:

@@ -12,7 +12,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NamedTuple
 
 from stream.contract import ALERTS, DECISIONS, JOURNAL, SNAPSHOTS, STAGE_INPUTS, WINDOWS, Stage
+from stream.runtime.kafka.carried import TICK_S
 from stream.runtime.kafka.clients import GoneError
+from stream.runtime.shard import TICKS_HELD_MAX
 from stream.runtime.stages import stages_of
 from stream.sections import sections_of
 from tests.simulation import checks, faults
@@ -26,6 +28,9 @@ from tests.simulation.workload import Plan, Sent, ending, plan
 CATCH_UP_S: Final = 90.0
 """Virtual seconds after the last fault by which every input must have been read: several sessions, and more than the
 three after which a worker that was fenced in vain gives up."""
+
+NOTICED_S: Final = TICKS_HELD_MAX * TICK_S
+"""A shard in which nothing happens writes as seldom, and does not know before that it is fenced."""
 
 LOOK_S: Final = 0.5
 RESTART_S: Final = 1.0
@@ -156,7 +161,7 @@ class World:
     def restored(self, engine: Any, carried: Any) -> None:
         shard = carried.shard
         self.recovered.append(Recovered(shard.name, shard.sequence, state_digest(shard.machine)))
-        self.damage.survived(shard)
+        self.damage.survived(shard, engine.began[shard.partition])
 
     async def supervise(self) -> None:
         """Whoever has ended is taken out of the group, and replaced."""
@@ -216,6 +221,8 @@ class World:
         self.calm()
         if not await self.within(CATCH_UP_S, self.quiet):
             self.findings.append(f"not caught up {CATCH_UP_S:.0f} s after the last fault: {self.waiting()}")
+        elif not await self.within(NOTICED_S + CATCH_UP_S, lambda: self.quiet() and not self.fenced()):
+            self.findings.append(f"somebody else owns what these think is theirs: {self.fenced()}")
         if self.findings:
             return
         self.restarting = False
@@ -252,6 +259,11 @@ class World:
                         if at < self.log(role, p).end:
                             found.append(f"{name} at {at} of {self.log(role, p).end} in {role}-{p}")
         return found
+
+    def fenced(self) -> list[str]:
+        """Shards whose owner does not know yet that a zombie, thawed in the midst of a restore, has fenced it."""
+        carried = [c for worker in self.workers for c in worker.engine.carried.values() if worker.engine.active]
+        return [c.shard.name for c in carried if self.broker.epochs[c.writer._id] != c.writer._producer._epoch]
 
     def count_outputs(self) -> None:
         """Note what came out, and what kind of run it was."""

@@ -182,7 +182,13 @@ class Engine:
 
     async def _settle(self) -> None:
         """Let nothing be under way that could reach a log after the group has met: a checkpoint, or a restore that
-        fences owners, for those that come then may be others."""
+        fences owners, for those that come then may be others.
+
+        Every shard writes, if only that it is here. A worker that thawed in the midst of a restore may have fenced one
+        that has had nothing to say since; it joins the group again then, and here is where this is found out.
+        """
+        for carried in self.carried.values():
+            carried.shard.hurry()
         await self.checkpoint()
         await self._await_fencing()
 
