@@ -189,6 +189,11 @@ def state_entries(update: StateUpdate) -> list[Entry]:
     return [*entries, (_key(manifest, f"state/{manifest.generation % 2}/manifest"), codec.pack(manifest))]
 
 
+def owner_key(shard: str) -> bytes:
+    """Of an entry without content that says that whoever sends it may write for the shard."""
+    return f"{shard}/owner".encode()
+
+
 def dropped_keys(update: StateUpdate) -> list[bytes]:
     """What is to be deleted with an update."""
     return [_key(update.manifest, place) for place in update.dropped]

@@ -76,6 +76,34 @@ def test_whom_a_zombie_has_fenced_learns_it_when_the_group_meets() -> None:
     run(fenced())
 
 
+def test_who_has_fenced_only_a_part_of_a_partition_takes_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F50. It froze in the midst, and meanwhile another took all: what that one has open in one shard may hide from the
+    reader what it has committed in another, and the late fence would let that be written twice."""
+    broker, start = Broker(random.Random(1)), Writer.start
+
+    async def fencing() -> None:
+        thawed = asyncio.Event()
+
+        async def late(self: Writer) -> None:
+            if "watch" in self._id:
+                await thawed.wait()
+            await start(self)
+
+        monkeypatch.setattr(Writer, "start", late)
+        worker = alone(broker)
+        worker.assign(1, [0])
+        await asyncio.sleep(1.0)
+        taken = {id: broker.fence(id) for id in tuple(broker.epochs)}
+        assert len(taken) == len(worker.engine.stages) - 1
+        thawed.set()
+        await asyncio.sleep(5.0)
+        assert worker.engine.carried == {} and worker.engine.fault is None
+        assert broker.epochs == taken | {"simulated-watch-0": 0}
+        worker.process.kill()
+
+    run(fencing())
+
+
 def test_a_restore_that_fails_has_nothing_under_way_that_fences_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """F50. Whoever revokes waits for what fences, and the first that fails is not the last."""
     fenced = []

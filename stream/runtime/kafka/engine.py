@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from time import monotonic, perf_counter
 from typing import Any, Final
 
@@ -75,11 +75,12 @@ class Engine:
         self._epoch = 0  # of what makes a restore under way void
         self._generation = -1
         self._fenced_at: float | None = None
+        self._closing = False
         self._advised_at = 0.0
         self._busy = 0
         self._wrote_at = 0.0
         self._void: list[Carried] = []
-        self._fencing: set[asyncio.Future[list[BaseException | None]]] = set()
+        self._fencing: set[asyncio.Future[None]] = set()
 
     @property
     def topics(self) -> list[str]:
@@ -187,7 +188,7 @@ class Engine:
         Every shard writes, if only that it is here. A worker that thawed in the midst of a restore may have fenced one
         that has had nothing to say since; it joins the group again then, and here is where this is found out.
         """
-        for carried in self.carried.values():
+        for carried in self.carried.values() if not self._closing else ():
             carried.shard.hurry()
         await self.checkpoint()
         await self._await_fencing()
@@ -232,7 +233,7 @@ class Engine:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
                 raise  # we are told to end; clients that are closed let out the cancelling of their own tasks, too
-            if not isinstance(error, (TidegateError, KafkaError)):
+            if not isinstance(error, (TidegateError, KafkaError, CommitUnknownError)):
                 log.exception("restore failed")
             self.fail(error)
 
@@ -262,7 +263,12 @@ class Engine:
         return {partition for partition, n in count.items() if n == len(self._roles)}
 
     async def _bring_back(self, partition: int) -> list[Carried]:
-        """All shards of a partition. All are fenced first: an open transaction of any would hide the journal's end."""
+        """All shards of a partition, or none if somebody else takes it meanwhile.
+
+        All are fenced first, for an open transaction of any would hide the journal's end; and all prove, once it is
+        read, that they have not been fenced themselves since. A worker that freezes in the midst of fencing, and goes
+        on after another has taken the partition, would have some of its shards before that and some after.
+        """
         start = perf_counter()
         writers = {s: Writer(self.clients, self.config.topics, f"{self.group}-{s}-{partition}") for s in self.stages}
         try:
@@ -272,23 +278,25 @@ class Engine:
             found = [Carried(self._shard(s, partition, first), writer, self.config) for s, writer in writers.items()]
             names = [carried.shard.name for carried in found]
             entries = await restore.read_journal(self.config, self.clients, partition, names)
+            await _all(carried.writer.prove(carried.shard.name, partition) for carried in found)
             for carried in found:
                 await self._bring_one_back(carried, entries)
                 carried.restore_s = perf_counter() - start
             return found
-        except BaseException:
+        except BaseException as error:
             await asyncio.gather(*(writer.stop() for writer in writers.values()))
-            raise
+            if not isinstance(error, FencedError):
+                raise
+            log.warning("partition %d: fenced while it was restored, somebody else owns it now", partition)
+            self._fenced_at = monotonic()
+            return []
 
     async def _fence(self, writers: Iterable[Writer]) -> None:
-        """Raises what the first of them raises, but only once none is under way any more: one that fences later fences
-        the next owner."""
-        fencing = asyncio.gather(*(writer.start() for writer in writers), return_exceptions=True)
+        """Whoever fences later fences the next owner: `_await_fencing` waits for it."""
+        fencing = asyncio.ensure_future(_all(writer.start() for writer in writers))
         self._fencing.add(fencing)
         fencing.add_done_callback(self._fencing.discard)
-        for outcome in await fencing:
-            if outcome is not None:
-                raise outcome
+        await fencing
 
     async def _bring_one_back(self, carried: Carried, entries: list[Entry]) -> None:
         past = journal.recover(carried.shard.name, entries, self._secrets.trusted)
@@ -392,9 +400,16 @@ class Engine:
 
     async def close(self) -> None:
         """The last checkpoint, with whole states, so that the next owner has nothing to replay."""
-        self.active = False
+        self.active, self._closing = False, True
         self._epoch += 1
         await self.checkpoint(whole=True)
         await self._release(list(self.carried))
         await asyncio.gather(*(carried.stop() for carried in self._void))
         await self._broadcast.stop()
+
+
+async def _all(under_way: Iterable[Awaitable[None]]) -> None:
+    """Raises what the first of them raises, but only once none is under way any more."""
+    for outcome in await asyncio.gather(*under_way, return_exceptions=True):
+        if outcome is not None:
+            raise outcome

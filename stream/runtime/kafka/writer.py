@@ -15,10 +15,12 @@ from typing import Any, Final
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from stream.config import Topics
+from stream.contract import JOURNAL
 from stream.joining.partition import partition_of
+from stream.runtime import journal
 from stream.runtime.kafka.clients import Clients
 from stream.runtime.metrics import Histogram
-from stream.runtime.shard import Write
+from stream.runtime.shard import Deleted, Write
 
 log = logging.getLogger("tidegate.kafka")
 
@@ -59,6 +61,10 @@ class Writer:
                 await producer.stop()
             except KafkaError as error:
                 log.info("%s: stopping the producer: %r", self._id, error)
+
+    async def prove(self, shard: str, partition: int) -> None:
+        """Raises FencedError if somebody has started a writer of this shard since this one, in this partition."""
+        await self.write([Deleted(JOURNAL, journal.owner_key(shard), partition)])
 
     async def write(self, writes: list[Write]) -> None:
         """Write all or nothing. Raises FencedError, or KafkaError when it could not be written."""
