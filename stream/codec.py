@@ -29,8 +29,12 @@ _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
 }
 _ENCODER = msgspec.json.Encoder()
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
-_STEPS = np.array([(chr(i) in "[{") - (chr(i) in "]}") for i in range(256)], np.int8)
-"""What a byte adds to the depth."""
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = bytes(((chr(i) in "[{") - (chr(i) in "]}")) % 256 for i in range(256))
+"""What a byte adds to the depth, as a signed one."""
+_COUNTED_BYTES = 16_384
+"""In longer text it takes longer to count brackets than to follow them."""
+_QUOTES_FEW = 256
 
 
 def decode_inbound(
@@ -108,19 +112,19 @@ def _check_features(features: dict[str, Any]) -> None:
 
 
 def is_deeper(text: bytes, depth_max: int) -> bool:
-    """Whether JSON nests deeper, told by its brackets before anything is decoded; 0.6 ms for 180 kB of brackets.
+    """Whether JSON nests deeper, told by its brackets before anything is decoded; 0.2 ms for 180 kB of brackets.
 
     >>> is_deeper(b'{"a": [1, "[[["]}', 2), is_deeper(b'{"a": [[1]]}', 2)
     (False, True)
     """
-    if text.count(b"[") + text.count(b"{") <= depth_max:
+    if len(text) <= _COUNTED_BYTES and text.count(b"[") + text.count(b"{") <= depth_max:
         return False
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Two quotes side by side change nothing for what stands beside them; every second part is inside a string.
-    kept = text.translate(None, _NO_STRUCTURE).replace(b'""', b"")
-    outside = b"".join(kept.split(b'"')[::2])
-    depths = np.cumsum(_STEPS[np.frombuffer(outside, np.uint8)], dtype=np.int32)
+    if text.count(b'"') > _QUOTES_FEW:  # two side by side, with nothing between them that matters, change nothing
+        text = text.translate(None, _NO_STRUCTURE).replace(b'""', b"")
+    outside = b"".join(text.split(b'"')[::2])  # every second part is inside a string
+    depths = np.cumsum(np.frombuffer(outside.translate(_STEPS, _NO_BRACKETS), np.int8), dtype=np.int32)
     return len(depths) > 0 and int(depths.max()) > depth_max
 
 

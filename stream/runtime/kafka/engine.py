@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Mapping
 from time import monotonic, perf_counter
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ from stream.runtime.kafka.broadcast import Broadcast
 from stream.runtime.kafka.carried import Carried
 from stream.runtime.kafka.clients import Clients, GoneError
 from stream.runtime.kafka.consumer import FetchedMessage
-from stream.runtime.kafka.writer import CommitUnknownError, FencedError, Writer
+from stream.runtime.kafka.writer import CommitUnknownError, FencedError, Fencing, Writer, all_of
 from stream.runtime.metrics import Figures
 from stream.runtime.shard import Shard
 from stream.runtime.stages import Secrets, make_stage
@@ -80,7 +80,7 @@ class Engine:
         self._busy = 0
         self._wrote_at = 0.0
         self._void: list[Carried] = []
-        self._fencing: set[asyncio.Future[None]] = set()
+        self._fencing = Fencing()
 
     @property
     def topics(self) -> list[str]:
@@ -191,12 +191,7 @@ class Engine:
         for carried in self.carried.values() if not self._closing else ():
             carried.shard.hurry()
         await self.checkpoint()
-        await self._await_fencing()
-
-    async def _await_fencing(self) -> None:
-        """Until no restore fences anybody any more."""
-        if self._fencing:
-            await asyncio.wait(self._fencing)
+        await self._fencing.over()
 
     async def restore(self, *_: Any, **__: Any) -> None:
         """Faust has the new assignment and waits for us before it seeks and lets records flow."""
@@ -206,7 +201,7 @@ class Engine:
         start = perf_counter()
         try:
             await asyncio.sleep(0)  # what it has set going is under way by now, and would fence ours
-            await self._await_fencing()
+            await self._fencing.over()
             if self._overtaken(epoch, generation):
                 return
             ours = self._partitions()
@@ -272,13 +267,13 @@ class Engine:
         start = perf_counter()
         writers = {s: Writer(self.clients, self.config.topics, f"{self.group}-{s}-{partition}") for s in self.stages}
         try:
-            await self._fence(writers.values())
+            await self._fencing.begin(writers.values())
             sources = {source for stage in self.stages for source in self._sources(stage, partition)}
             first, _ = await restore.bounds(self.config, self.clients, sources)
             found = [Carried(self._shard(s, partition, first), writer, self.config) for s, writer in writers.items()]
             names = [carried.shard.name for carried in found]
             entries = await restore.read_journal(self.config, self.clients, partition, names)
-            await _all(carried.writer.prove(carried.shard.name, partition) for carried in found)
+            await all_of(carried.writer.prove(carried.shard.name, partition) for carried in found)
             for carried in found:
                 await self._bring_one_back(carried, entries)
                 carried.restore_s = perf_counter() - start
@@ -290,13 +285,6 @@ class Engine:
             log.warning("partition %d: fenced while it was restored, somebody else owns it now", partition)
             self._fenced_at = monotonic()
             return []
-
-    async def _fence(self, writers: Iterable[Writer]) -> None:
-        """Whoever fences later fences the next owner: `_await_fencing` waits for it."""
-        fencing = asyncio.ensure_future(_all(writer.start() for writer in writers))
-        self._fencing.add(fencing)
-        fencing.add_done_callback(self._fencing.discard)
-        await fencing
 
     async def _bring_one_back(self, carried: Carried, entries: list[Entry]) -> None:
         past = journal.recover(carried.shard.name, entries, self._secrets.trusted)
@@ -406,10 +394,3 @@ class Engine:
         await self._release(list(self.carried))
         await asyncio.gather(*(carried.stop() for carried in self._void))
         await self._broadcast.stop()
-
-
-async def _all(under_way: Iterable[Awaitable[None]]) -> None:
-    """Raises what the first of them raises, but only once none is under way any more."""
-    for outcome in await asyncio.gather(*under_way, return_exceptions=True):
-        if outcome is not None:
-            raise outcome

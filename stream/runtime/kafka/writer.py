@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from time import perf_counter
 from typing import Any, Final
 
@@ -150,3 +150,30 @@ class Writer:
 
 class CommitUnknownError(Exception):
     """Whether a checkpoint was committed is not known; the worker must end, and its successor read the journal."""
+
+
+class Fencing:
+    """Writers of a worker that are being started. Each fences whoever owns its shard when it comes through, so nobody
+    may answer a rebalance while one is under way: it would fence the next owner."""
+
+    def __init__(self) -> None:
+        self.under_way: set[asyncio.Future[None]] = set()
+
+    async def begin(self, writers: Iterable[Writer]) -> None:
+        """Until all are started. Raises what the first of them raises."""
+        starting = asyncio.ensure_future(all_of(writer.start() for writer in writers))
+        self.under_way.add(starting)
+        starting.add_done_callback(self.under_way.discard)
+        await starting
+
+    async def over(self) -> None:
+        """Until no restore fences anybody any more."""
+        if self.under_way:
+            await asyncio.wait(self.under_way)
+
+
+async def all_of(under_way: Iterable[Awaitable[None]]) -> None:
+    """Raises what the first of them raises, but only once none is under way any more."""
+    for outcome in await asyncio.gather(*under_way, return_exceptions=True):
+        if outcome is not None:
+            raise outcome
