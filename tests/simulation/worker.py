@@ -236,10 +236,13 @@ class Worker:
         self.app.consumer.owned = [TP(topic, p) for topic in self.engine.topics for p in partitions]
         self.app.consumer.at = {}
         self.app.consumer.held = set()  # what was paused belongs to the assignment before
-        self._restoring = self.process.spawn(self._guarded(self._restore))
+        before = self._restoring
+        self._restoring = self.process.spawn(self._guarded(lambda: self._restore(generation, before)))
 
-    async def _restore(self) -> None:
-        generation = self.app.consumer_generation_id
+    async def _restore(self, generation: int, before: asyncio.Task[Any] | None) -> None:
+        """One after the other, however late the one before is, as Faust's recovery does."""
+        if before is not None:
+            await asyncio.wait([before])
         await self.process.effect()
         await self.engine.restore()
         if generation == self.app.consumer_generation_id and self.engine.active:

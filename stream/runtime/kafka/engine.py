@@ -217,6 +217,8 @@ class Engine:
             if self._overtaken(epoch, generation):
                 await asyncio.gather(*(c.stop() for carried in found for c in carried))
                 return
+            if not all(found):
+                self._fenced_at = monotonic()
             self.carried |= {(c.shard.stage, c.shard.partition): c for carried in found for c in carried}
             await self._broadcast.rewind()
             sources = {source for one in self.carried.values() for source in one.shard.positions}
@@ -283,7 +285,6 @@ class Engine:
             if not isinstance(error, FencedError):
                 raise
             log.warning("partition %d: fenced while it was restored, somebody else owns it now", partition)
-            self._fenced_at = monotonic()
             return []
 
     async def _bring_one_back(self, carried: Carried, entries: list[Entry]) -> None:
