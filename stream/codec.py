@@ -35,6 +35,7 @@ _STEPS = bytes(((chr(i) in "[{") - (chr(i) in "]}")) % 256 for i in range(256))
 _COUNTED_BYTES = 16_384
 """In longer text it takes longer to count brackets than to follow them."""
 _QUOTES_FEW = 256
+"""Each makes a part of its own when text is cut at them; where there are more, it is worth thinning them out first."""
 
 
 def decode_inbound(
@@ -112,7 +113,7 @@ def _check_features(features: dict[str, Any]) -> None:
 
 
 def is_deeper(text: bytes, depth_max: int) -> bool:
-    """Whether JSON nests deeper, told by its brackets before anything is decoded; 0.2 ms for 180 kB of brackets.
+    """Whether JSON nests deeper, told by its brackets before anything is decoded; 0.26 ms for 180 kB of brackets.
 
     >>> is_deeper(b'{"a": [1, "[[["]}', 2), is_deeper(b'{"a": [[1]]}', 2)
     (False, True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import weakref
 from collections.abc import Iterator
 
@@ -18,7 +17,7 @@ from stream.runtime.embedded import Embedded
 from stream.runtime.memory import EVERY_S, Memory
 from stream.runtime.shard import Shard
 from stream.runtime.stages import Secrets, make_stage
-from tests.chaos.weight import in_memory, resident_bytes
+from tests.chaos.weight import in_memory, own_resident_bytes
 from tests.chaos.workload import MODELS, Stream
 
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -111,18 +110,12 @@ def test_freed_memory_goes_back_although_what_lies_between_is_still_held(memory:
     blocks = [BLOCK + b"%d" % i for i in range(BLOCKS)]
     held = blocks[::KEPT_EVERY]
     blocks.clear()
-    before = resident()
+    before = own_resident_bytes()
     assert memory.look(2, 1.0)
-    assert before - resident() > 0.8 * BLOCKS * len(BLOCK) and len(held) == BLOCKS // KEPT_EVERY
+    assert before - own_resident_bytes() > 0.8 * BLOCKS * len(BLOCK) and len(held) == BLOCKS // KEPT_EVERY
 
 
 def test_a_state_takes_more_in_memory_than_as_it_is_written(models: Config, states: dict[str, bytes]) -> None:
     """What is pending is objects: known to be 1.2 kB for 320 bytes."""
     held = in_memory(models, SECRETS, {f"{name}/0": state for name, state in states.items()})
     assert 1.0 < held / sum(map(len, states.values())) < 10.0
-
-
-def resident() -> int:
-    found = resident_bytes(os.getpid())
-    assert found is not None
-    return found

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ from stream.runtime.kafka.knock import NotLetInError
 from stream.runtime.kafka.produce import DeliveryError, Producer
 from stream.surface import cli
 from tests import secured
-from tests.kafka_support import KEY, Worker, wait
+from tests.kafka_support import KEY, Worker, left_out, wait
 from tests.secured import PASSWORDS, WHO, Secured
 
 MODELS = """
@@ -66,9 +65,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
             wait("the rights", lambda: may(found, "producer", PREDICTIONS), 20)
             yield found
     except BrokerError as error:
-        if os.environ.get("TIDEGATE_REQUIRE_KAFKA"):
-            pytest.fail(str(error))
-        pytest.skip(f"TESTS ON KAFKA LEFT OUT: {error}")
+        left_out(error)
 
 
 def administrator(broker: Secured) -> Clients:

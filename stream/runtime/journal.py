@@ -190,7 +190,7 @@ def state_entries(update: StateUpdate) -> list[Entry]:
 
 
 def owner_key(shard: str) -> bytes:
-    """Of an entry without content that says that whoever sends it may write for the shard."""
+    """Of the entry by which a worker finds out whether it may write for the shard; it never has content."""
     return f"{shard}/owner".encode()
 
 

@@ -176,6 +176,10 @@ class Shard:
         """Let the next checkpoint be worth a transaction, whatever is in it."""
         self._moved = True
 
+    def claim(self) -> list[Write]:
+        """An entry of the journal without content: whoever can write it may write for the shard."""
+        return [Deleted(JOURNAL, journal.owner_key(self.name), self.partition)]
+
     def checkpoint(self, whole: bool = False) -> Checkpoint | None:
         """What happened since the last checkpoint, handed over once; None if that is nothing worth a transaction.
 

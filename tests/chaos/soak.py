@@ -9,7 +9,6 @@ is judged as in `tests.chaos`. Owns how memory grows; refuses to know how faults
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import random
 import re
@@ -29,8 +28,7 @@ from scipy.stats import theilslopes
 
 from benchmarks.processes import machine
 from stream.contract import STAGE_INPUTS
-from stream.runtime import journal
-from stream.runtime.kafka import broker, restore
+from stream.runtime.kafka import broker
 from stream.runtime.kafka.broker import BrokerError
 from tests.chaos.figures import line
 from tests.chaos.outcome import SECRETS, document, outcome
@@ -104,15 +102,9 @@ def states_bytes(worker: Worker) -> int | None:
 
 def whole_states(cluster: Cluster) -> dict[str, bytes]:
     """The newest of every shard, as a worker would begin with it."""
-    found: dict[str, bytes] = {}
-    for partition in range(cluster.config.topics.partitions):
-        shards = [f"{stage}/{partition}" for stage in STAGE_INPUTS]
-        entries = asyncio.run(restore.read_journal(cluster.config, cluster.clients, partition, shards))
-        for shard in shards:
-            past = journal.recover(shard, entries, SECRETS.trusted)
-            if past is not None:
-                found[shard] = past.whole.state
-    return found
+    shards = [(stage, p) for stage in STAGE_INPUTS for p in range(cluster.config.topics.partitions)]
+    pasts = {f"{stage}/{p}": cluster.past(stage, p) for stage, p in shards}
+    return {shard: past.whole.state for shard, past in pasts.items() if past is not None}
 
 
 def growth(samples: list[Sample], warm_s: float, weight: float) -> dict[str, Any]:

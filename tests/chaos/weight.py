@@ -31,6 +31,13 @@ def resident_bytes(process: int) -> int | None:
         return None
 
 
+def own_resident_bytes() -> int:
+    """Of this process."""
+    found = resident_bytes(os.getpid())
+    assert found is not None
+    return found
+
+
 def in_memory(config: Config, secrets: Secrets, states: Mapping[str, bytes]) -> float:
     """Bytes that these shards' states ("join/0") take together, beyond what shards take that hold nothing."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
@@ -42,9 +49,7 @@ def _weigh(config: Config, secrets: Secrets, states: dict[str, bytes]) -> float:
 
     def resident() -> int:
         memory.look(1 + len(held), 0.0)  # as after a rebalance: what is free is given back
-        found = resident_bytes(os.getpid())
-        assert found is not None
-        return found
+        return own_resident_bytes()
 
     def taken(copies: int, is_full: bool) -> float:
         """Bytes that one copy of all shards takes."""

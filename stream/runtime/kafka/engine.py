@@ -194,14 +194,12 @@ class Engine:
         await self._fencing.over()
 
     async def restore(self, *_: Any, **__: Any) -> None:
-        """Faust has the new assignment and waits for us before it seeks and lets records flow."""
-        self._epoch += 1  # a restore that is still under way, late from the group's last meeting, is void
+        """Faust has the new assignment and waits for us before it seeks and lets records flow. One after the other: its
+        recovery is one task."""
         epoch, generation = self._epoch, self.app.consumer_generation_id
         self._fenced_at = None  # who is fenced from here on is missed until the group meets again
         start = perf_counter()
         try:
-            await asyncio.sleep(0)  # what it has set going is under way by now, and would fence ours
-            await self._fencing.over()
             if self._overtaken(epoch, generation):
                 return
             ours = self._partitions()
@@ -275,7 +273,7 @@ class Engine:
             found = [Carried(self._shard(s, partition, first), writer, self.config) for s, writer in writers.items()]
             names = [carried.shard.name for carried in found]
             entries = await restore.read_journal(self.config, self.clients, partition, names)
-            await all_of(carried.writer.prove(carried.shard.name, partition) for carried in found)
+            await all_of(carried.writer.write(carried.shard.claim()) for carried in found)
             for carried in found:
                 await self._bring_one_back(carried, entries)
                 carried.restore_s = perf_counter() - start

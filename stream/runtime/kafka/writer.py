@@ -15,12 +15,10 @@ from typing import Any, Final
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from stream.config import Topics
-from stream.contract import JOURNAL
 from stream.joining.partition import partition_of
-from stream.runtime import journal
 from stream.runtime.kafka.clients import Clients
 from stream.runtime.metrics import Histogram
-from stream.runtime.shard import Deleted, Write
+from stream.runtime.shard import Write
 
 log = logging.getLogger("tidegate.kafka")
 
@@ -61,10 +59,6 @@ class Writer:
                 await producer.stop()
             except KafkaError as error:
                 log.info("%s: stopping the producer: %r", self._id, error)
-
-    async def prove(self, shard: str, partition: int) -> None:
-        """Raises FencedError if somebody has started a writer of this shard since this one, in this partition."""
-        await self.write([Deleted(JOURNAL, journal.owner_key(shard), partition)])
 
     async def write(self, writes: list[Write]) -> None:
         """Write all or nothing. Raises FencedError, or KafkaError when it could not be written."""
@@ -107,18 +101,17 @@ class Writer:
 
     async def _send(self, writes: list[Write]) -> None:
         """Raises what one batch met, once of each it is known what it met; that we are fenced before anything else."""
-        sent, faults = list[asyncio.Future[Any]](), list[BaseException]()
+        sent, refused = list[asyncio.Future[Any]](), list[BaseException]()
         try:
             for (topic, partition), records in self._grouped(writes).items():
                 for batch in self._batches(records):
                     sent.append(await self._producer.send_batch(batch, topic, partition=partition))
-        except (KafkaError, IllegalOperation) as error:  # not allowed: one of those before has failed
-            faults.append(error)
-        outcomes = await asyncio.gather(*sent, return_exceptions=True)
-        faults = [outcome for outcome in outcomes if isinstance(outcome, BaseException)] + faults
-        faults.sort(key=lambda fault: not isinstance(fault, ProducerFenced))
+        except (KafkaError, IllegalOperation) as error:  # the second where one of those before has failed
+            refused.append(error)
+        outcomes = [*await asyncio.gather(*sent, return_exceptions=True), *refused]
+        faults = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if faults:
-            raise faults[0]
+            raise next((fault for fault in faults if isinstance(fault, ProducerFenced)), faults[0])
 
     def _grouped(self, writes: Iterable[Write]) -> dict[tuple[str, int], list[Write]]:
         """By topic and partition, in order within each."""
