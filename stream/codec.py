@@ -16,7 +16,7 @@ import xxhash
 
 from stream import limits
 from stream.contract import Unread
-from stream.errors import InputFault, StateError
+from stream.errors import BugError, InputFault, StateError
 from stream.events import Heartbeat, Label, Prediction, Request
 
 Inbound = TypeVar("Inbound", Prediction, Label, Request)
@@ -130,8 +130,18 @@ def is_deeper(text: bytes, depth_max: int) -> bool:
 
 
 def encode(event: msgspec.Struct) -> bytes:
-    """JSON for events that people and other programs read; msgpack for columnar ones, which carry arrays."""
-    return pack(event) if getattr(event, "columnar", False) else _ENCODER.encode(event)
+    """JSON for events that people and other programs read; msgpack for columnar ones, which carry arrays. Raises
+    BugError where it could not be read again: JSON has no NaN, and a log that holds a null for a number would stop
+    every worker that comes to it, in any version."""
+    if getattr(event, "columnar", False):
+        return pack(event)
+    value = _ENCODER.encode(event)
+    if b"null" in value:
+        try:
+            msgspec.json.decode(value, type=type(event))
+        except msgspec.ValidationError as error:
+            raise BugError(f"a {type(event).__name__} that cannot be read again is not written: {error}") from error
+    return value
 
 
 def decode(kind: type[S], value: bytes | msgspec.Struct | None) -> S:

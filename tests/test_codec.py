@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream import codec, limits
-from stream.errors import InputFault, StateError
-from stream.events import Column, Example, Heartbeat, Label, Prediction
+from stream.errors import BugError, InputFault, StateError
+from stream.events import Column, Example, Heartbeat, Label, Prediction, RankedFeature
 
 NOW = 1_700_000_000.0
 GOOD = {"prediction_id": "p", "model": "m", "event_time": NOW, "features": {"x": 1.5}, "prediction": 1}
@@ -110,6 +110,14 @@ def test_bytes_of_another_kind_are_no_state() -> None:
         codec.decode(Label, b"{}")
     with pytest.raises(StateError, match="NoneType where a Label"):
         codec.decode(Label, None)
+
+
+def test_what_could_not_be_read_again_is_not_written() -> None:
+    """A null for a number in our own log would stop every worker, a mended one too."""
+    with pytest.raises(BugError, match=r"a RankedFeature that cannot be read again is not written: .*statistics"):
+        codec.encode(RankedFeature("x", 1.0, {"psi": math.nan}))
+    nothing = Prediction(prediction_id="a", model="m", event_time=1.0, features={"x": None}, prediction=1)
+    assert codec.decode(Prediction, codec.encode(nothing)) == nothing
 
 
 def test_equal_values_have_equal_canonical_bytes_and_parts_do_not_run_together() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 import pytest
@@ -31,6 +34,33 @@ BLOCKS = 600
 KEPT_EVERY = 20
 
 PAST_DUE_S = 100 * EVERY_S
+
+
+THREADS: Final = 4
+ARENAS: Final = f"""
+import ctypes, sys, threading
+from stream.runtime.memory import Memory
+if sys.argv[1:]:
+    Memory()
+together = threading.Barrier({THREADS})
+def scrape():
+    together.wait()
+    blocks = [b"x" * 60_000 for _ in range(10)]
+    together.wait()
+threads = [threading.Thread(target=scrape) for _ in range({THREADS})]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+ctypes.CDLL(None).malloc_stats()
+"""
+"""In a process of its own, as what the C library has made stays; it tells of each arena on its standard error."""
+
+
+def arenas(with_memory: bool) -> int:
+    """Of the C library, once threads have allocated at the same time."""
+    order = [sys.executable, "-c", ARENAS, *(["Memory"] if with_memory else [])]
+    return subprocess.run(order, capture_output=True, check=True, text=True).stderr.count("Arena ")
 
 
 class Knot:
@@ -113,6 +143,12 @@ def test_freed_memory_goes_back_although_what_lies_between_is_still_held(memory:
     before = own_resident_bytes()
     assert memory.look(2, 1.0)
     assert before - own_resident_bytes() > 0.8 * BLOCKS * len(BLOCK) and len(held) == BLOCKS // KEPT_EVERY
+
+
+def test_threads_that_come_and_go_leave_no_memory_of_their_own() -> None:
+    """A scrape has a thread, whose freed memory would stay with an arena of its own."""
+    assert arenas(with_memory=False) > 1, "where nothing is set, each thread has one"
+    assert arenas(with_memory=True) == 1
 
 
 def test_a_state_takes_more_in_memory_than_as_it_is_written(models: Config, states: dict[str, bytes]) -> None:

@@ -81,10 +81,11 @@ class Cells(msgspec.Struct):
     def replace(self, stream: int, other: Cells) -> None:
         """Make one stream what it is in `other`."""
         for cell, part in self.parts.items():
-            new = other.parts.get(cell)
-            part.counts[stream] = new.counts[stream] if new else 0
-            part.total[stream] = new.total[stream] if new else 0.0
-            part.squares[stream] = new.squares[stream] if new else 0.0
+            part.clear(stream)
+            if cell in other.parts:
+                new = other.parts[cell]
+                part.counts[stream], part.total[stream] = new.counts[stream], new.total[stream]
+                part.squares[stream] = new.squares[stream]
 
     def mixed(self, weights: Mapping[int, int]) -> Profile:
         """The shares of the cells in the proportions of `weights`, as if counted: of so many rows as give shares with

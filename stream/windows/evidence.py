@@ -199,8 +199,10 @@ class Group:
         return unit
 
     def rebase(self, stream: int, since: float) -> None:
-        """What came since the moment is the new normal of this stream."""
+        """What came since the moment is the new normal of this stream. What came before it goes from the past, too:
+        an alarm may date its change back to before that moment, and what lies since then is taken from the total."""
         self.state.total.replace(stream, self.state.past.since(since))
+        self.state.past.forget(stream, since)
 
     def empty(self) -> Profile:
         return Profile.empty(len(self.state.streams), self.width)

@@ -98,10 +98,20 @@ class Past(msgspec.Struct):
 
     def since(self, moment: float) -> Cells:
         """Everything whose middle lies at or after the moment; the newest entry in any case."""
-        entries = [*self.older, *self.newest]
         found = Cells({})
-        for i, entry in enumerate(reversed(entries)):
-            if i and (entry.start + entry.end) / 2 < moment:
-                break
+        for entry in reversed(self._parted(moment)[1]):
             found.add(entry.cell, entry.profile)
         return found
+
+    def forget(self, stream: int, moment: float) -> None:
+        """Of one stream keep only what `since` finds."""
+        for entry in self._parted(moment)[0]:
+            entry.profile.clear(stream)
+
+    def _parted(self, moment: float) -> tuple[list[Entry], list[Entry]]:
+        """The entries before the moment, and those since."""
+        entries = [*self.older, *self.newest]
+        first = len(entries) - 1
+        while first > 0 and (entries[first - 1].start + entries[first - 1].end) / 2 >= moment:
+            first -= 1
+        return entries[:first], entries[first:]

@@ -55,6 +55,11 @@ class Profile(msgspec.Struct):
             self.n - other.n, self.counts - other.counts, self.total - other.total, self.squares - other.squares
         )
 
+    def clear(self, stream: int) -> None:
+        """Leave nothing of one stream."""
+        self.counts[stream] = 0
+        self.total[stream] = self.squares[stream] = 0.0
+
     def bins(self, stream: int) -> NDArray[np.int64]:
         """(K,) counts of one stream, missing values left out."""
         return np.asarray(self.counts[stream, 1:])
