@@ -14,6 +14,7 @@ from stream.events import Alert, Command, RankedFeature
 from stream.stages.watch import Watch
 from stream.units import FalseAlarms
 from stream.windows import causes, words
+from stream.windows.alerts import AGAIN
 from stream.windows.composing import Context, rank
 from stream.windows.evidence import budget_of
 from stream.windows.explaining import carried
@@ -265,3 +266,25 @@ def test_of_a_pair_labelled_rows_say_which_of_the_two_moved() -> None:
         ("day=4", 0.0),
     ]
     assert carried(known, "covariate_drift", diagnose(Evidence("feature", "z"))) == halves
+
+
+@pytest.mark.parametrize(("ends", "again", "leads"), ((8300, 14_000, "feature/x1"), (8200, 12_000, "feature/x2")))
+def test_an_alert_that_stands_for_others_is_not_forgotten_when_its_first_stream_changes_again(
+    ends: int, again: int, leads: str
+) -> None:
+    """F20: the next alert took its place, and for whoever reads them it stood as firing for ever."""
+    stream = plain(18_000, seed=21)
+    stream.features["x1"][8000:ends] += 1.5
+    stream.features["x2"][8000:] += 1.5
+    stream.features["x1"][again:] += 4.0
+    watch, outputs = watched(SETTINGS, stream)
+    found = alerts(outputs)
+    last = {alert.alert_id: alert for alert in found}
+    open_now = [alert for alert in last.values() if alert.status != "resolved"]
+    assert len(open_now) == 1 and watch.figures()["models"]["m"]["alerts"]["firing"] == 1
+    if leads == "feature/x1":
+        assert [(a.status, a.stream) for a in found] == [(s, leads) for s in ("firing", "resolved", "firing")]
+        assert found[1].evidence["resolved_because"] == AGAIN and found[2].related == ["feature/x2"]
+    else:  # the other one leads by now, and has not ended
+        assert [(a.status, a.stream) for a in found][:2] == [("firing", "feature/x1"), ("revised", leads)]
+        assert len(last) == 1

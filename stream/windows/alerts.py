@@ -41,6 +41,9 @@ LOOKS: Final = (100, 400, 1_600)
 RELATED_MAX: Final = 50
 """Streams named in an alert beside its own; with pairs of features they may be many, and they are counted."""
 
+AGAIN: Final = "what led it had ended, and has changed again: the next alert tells of that"
+"""Why an alert ends that only stood for what had joined it."""
+
 
 class Member(msgspec.Struct):
     """One stream of an alert. `before`: the stream before the change, against which its effect is measured."""
@@ -93,8 +96,8 @@ class Book(msgspec.Struct):
 
     def raise_alert(
         self, group_name: str, group: Group, found: Found, context: Context, explaining: Explaining | None = None
-    ) -> Alert | None:
-        """A detector has alarmed: the alert to send, or None where all of it is known already."""
+    ) -> list[Alert]:
+        """A detector has alarmed: the alerts to send, none where all of it is known already."""
         alarm = found.alarm
         context.faults = self.faults()
         change = change_of(group, found, context.breaches)
@@ -105,13 +108,13 @@ class Book(msgspec.Struct):
             known.again += 1
             self.repeated += 1
             if not _worse(alert, known.alert):
-                return None
+                return []
             was, own = known.alert, alert.stream == known.alert.stream
             worse = msgspec.structs.replace(
                 alert, kind=was.kind, diagnosis=was.diagnosis, features=was.features, actions=was.actions
             )
             escalated = {**was.evidence, **alert.evidence, "escalated_from": was.severity}
-            return _sent(known, worse, "firing" if own else "revised", escalated)
+            return [_sent(known, worse, "firing" if own else "revised", escalated)]
         if explaining is not None:
             answer = explaining.diagnose(case)
             alert = alert if answer is None else explained(alert, *answer)
@@ -120,11 +123,19 @@ class Book(msgspec.Struct):
             group_name, change.j, change.stream.name, alert.kind, before, before.n, alarm.at_s, alarm.since_s
         )  # fmt: skip
         slack_s = causes.DAY_S if group.state.by_days else 0.0
+        over = self.open.get(alert.fingerprint)  # this stream has left it, and others have not
         for each in self.open.values():
             span = (each.since_low_s, each.since_high_s)
-            if causes.joins(each.alert, span, alert, (alarm.since_low_s, alarm.since_high_s), slack_s):
-                return self._join(each, member, alert, case)
-        return self._open(OpenAlert(alert, alarm.since_low_s, alarm.since_high_s, [member], case=case))
+            led = each is over and each.alert.stream != alert.stream  # it was this stream's, and tells of another now
+            if led or causes.joins(each.alert, span, alert, (alarm.since_low_s, alarm.since_high_s), slack_s):
+                told = self._join(each, member, alert, case)
+                return [] if told is None else [told]
+        new = OpenAlert(alert, alarm.since_low_s, alarm.since_high_s, [member], case=case)
+        if over is None:
+            return [self._open(new)]
+        new.members += over.members
+        alert.related = list(dict.fromkeys(each.name for each in over.members))[:RELATED_MAX]
+        return [self._end(over, AGAIN, alarm.at_s), self._open(new)]
 
     def _open(self, new: OpenAlert) -> Alert:
         alert, at_s = new.alert, new.members[0].at_s

@@ -315,9 +315,7 @@ class Watcher:
             )  # fmt: skip
             context.breaches = state.schema.quality.breaches()
             context.strange = state.schema.strange.since(found.alarm.since_s)
-            alert = state.book.raise_alert(name, group, found, context, self.explaining)
-            if alert is not None:
-                said.append(alert)
+            said += state.book.raise_alert(name, group, found, context, self.explaining)
 
     def _treat(self, verdicts: list[Verdict], said: Said) -> None:
         """What the tests of declared groups found becomes alerts, and ends them."""
