@@ -271,7 +271,14 @@ def watch_alone(world: World) -> Iterator[str]:
         records = log_of(world, OBSERVATIONS, partition)
         machine = make_stage("watch", world.plan.config, partition, world.partitions, SECRETS)
         chunk = Chunk(OBSERVATIONS, partition, 0, world.log(OBSERVATIONS, partition).end, records)
-        alone = [(out.topic, codec.encode(out.event)) for out in machine.process(Batch(0.0, (chunk,)))]
+        outputs = machine.process(Batch(0.0, (chunk,)))
+        alone = [(out.topic, codec.encode(out.event)) for out in outputs]
+        last = {out.event.alert_id: out.event for out in outputs if isinstance(out.event, Alert)}
+        stand = Counter(alert.model for alert in last.values() if alert.status != "resolved")
+        for model, figures in machine.figures()["models"].items():
+            known = figures["alerts"]["firing"]
+            if stand[model] != known:
+                yield f"watch/{partition}: {stand[model]} alerts of {model} stand, {known} are known"
         for role in (WINDOWS, ALERTS):
             for model in world.plan.config.models:
                 mine = [
