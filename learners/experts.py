@@ -18,7 +18,7 @@ from learners.features import present
 from learners.hinges import STEP_MAX, Hinges
 from learners.linear import Array, Linear, Prepared
 from learners.metrics import Task
-from learners.mixture import VIEWS, Mixture
+from learners.mixture import HONEST, VIEWS, Mixture
 from learners.neighbours import Neighbours
 from learners.state import Keeps, made
 from learners.trees import Bare, Shares, Trees
@@ -37,27 +37,40 @@ LAG_MEMORY: Final = 256
 """Examples over which the usual lag is averaged: labels are late by different amounts, and copies are for all."""
 
 AGES: Final = (0.5, 0.1)
-"""Of the lag, or of the labels so far: how old the copies are that are asked, one for each view of the mixture. A copy
-of the full age tells of a drift as late again as its labels came, so that what is best since is known two lags after:
-up to ten points behind the best expert. One that is hardly old favours those that follow the last labels: two to six
-points behind. Half of the weight to each view is never more than one behind, at labels up to 1,000 late."""
+"""Of the lag, or of the labels so far: how old the copies are that the younger views of the mixture ask; its honest
+view asks one of the full age. That one tells of a drift as late again as its labels came, so that what is best since is
+known two lags after: up to ten points behind the best expert. One that is hardly old favours those that follow the last
+labels: two to six points behind. Half of the weight to each of these two is never more than one behind, at labels up to
+1,000 late."""
+
+APART: Final = 0.25
+"""Of the lag: how far apart copies may be that the younger views ask no more. The one nearest to the full age is asked:
+the next older one, 1.1 lags old on average, cost three points where a concept lasts two lags."""
 
 COPY_EVERY_MIN: Final = 25
 """Examples between two copies: a copy costs as much as two examples."""
 
 
 class _Panel:
-    """The experts at one moment; a frozen one answers as they did then, and does not learn."""
+    """The experts at one moment; a frozen one answers as they did then, and does not learn. It remembers the weights
+    of the mixture's candidates."""
 
     def __init__(
-        self, linear: Linear, hinges: Hinges, trees: Trees | Bare | None, near: Neighbours | None, at: int
+        self,
+        linear: Linear,
+        hinges: Hinges,
+        trees: Trees | Bare | None,
+        near: Neighbours | None,
+        at: int = 0,
+        candidates: Array | None = None,
     ) -> None:
-        self.linear, self.hinges, self.trees, self.near, self.at = linear, hinges, trees, near, at
+        self.linear, self.hinges, self.trees, self.near = linear, hinges, trees, near
+        self.at, self.candidates = at, candidates
 
-    def frozen(self, at: int) -> _Panel:
+    def frozen(self, at: int, candidates: Array) -> _Panel:
         trees = self.trees.frozen() if isinstance(self.trees, Trees) else None
         near = None if self.near is None else self.near.frozen()
-        return _Panel(self.linear.frozen(), self.hinges.frozen(), trees, near, at)
+        return _Panel(self.linear.frozen(), self.hinges.frozen(), trees, near, at, candidates)
 
     def answers(self, x: dict[str, Any]) -> Array:
         """(experts,) probabilities of 1 or numbers, or (experts, classes) probabilities."""
@@ -101,7 +114,8 @@ class _Panel:
             self.near.learn(prepared, float(linear.classes.index(y) if linear.task == "multiclass" else y))
 
     def state(self) -> Any:
-        return self.linear.__dict__, self.hinges.weights, self._trees_state(), self._near_state(), self.at
+        parts = self.linear.__dict__, self.hinges.weights, self._trees_state(), self._near_state()
+        return *parts, self.at, self.candidates
 
     def _near_state(self) -> Any:
         return None if self.near is None else self.near.__dict__
@@ -118,6 +132,8 @@ class Experts(Keeps):
     expert that follows the last labels closely looks best now and was worst when it was asked. Its past is asked of
     frozen copies, whose age goes by how late labels usually are (`lag`), or by how many labels there are so far.
     """
+
+    format = 2
 
     def __init__(
         self,
@@ -136,12 +152,12 @@ class Experts(Keeps):
         near = Neighbours() if neighbours else None
         most = STEP_MAX if task == "regression" else math.inf
         steps, hinge_steps = (tuple(min(float(step), most) for step in each) for each in (steps, hinge_steps))
-        self.now = _Panel(Linear(task, steps), Hinges(hinge_steps), trees, near, 0)
+        self.now = _Panel(Linear(task, steps), Hinges(hinge_steps), trees, near)
         self.names = [f"linear {step:g}" for step in steps] + [f"hinges {step:g}" for step in hinge_steps]
         self.names += (["tree", "recent tree"] if trees else []) + (["neighbours"] if neighbours else [])
         self.mixture = Mixture(task, len(self.names))
         self.past: list[_Panel] = []
-        """Frozen copies, the eldest first: that one is asked, and a younger one."""
+        """Frozen copies, the eldest first: that one is asked, and two younger ones."""
         self._asked: tuple[int, FeatureDict, Array] | None = None
         """The last answers: a prompt label asks for them again. No state: it changes no answer."""
 
@@ -151,7 +167,8 @@ class Experts(Keeps):
         answers, weights = self.answers(x), self.mixture.weights
         if self.task == "multiclass":
             return self._said_of_classes((weights[:, None] * answers).sum(axis=0).tolist())
-        mixed = math.fsum(map(mul, weights.tolist(), answers.tolist()))
+        shares = weights.tolist()  # they sum to 1 save rounding, which must be no opinion
+        mixed = math.fsum(map(mul, shares, answers.tolist())) / math.fsum(shares)
         return Said(mixed) if self.task == "regression" else Said(int(mixed > 0.5), mixed)
 
     def answers(self, x: FeatureDict) -> Array:
@@ -193,26 +210,37 @@ class Experts(Keeps):
             self._weigh([self.answers(x)] * VIEWS, y, weight)
             return
         span = max(min(self.lag, self.updates), LAG_MIN)
-        eldest, youngest = (age * span for age in AGES)
-        if not self.past or self.updates - self.past[-1].at >= max(youngest, COPY_EVERY_MIN):
-            self.past.append(self.now.frozen(self.updates))
-        while len(self.past) > 1 and self.updates - self.past[1].at >= eldest:
-            self.past.pop(0)
-        if self.updates - self.past[0].at >= eldest:
-            young = next(one for one in reversed(self.past) if self.updates - one.at >= youngest)
+        half, youngest = (age * span for age in AGES)
+        past, updates = self.past, self.updates
+        if not past or updates - past[-1].at >= max(youngest, COPY_EVERY_MIN):
+            past.append(self.now.frozen(updates, self.mixture.candidates.copy()))
+            self._thin(half, APART * span)
+        while len(past) > 1 and updates - past[1].at >= max(half, 2 * span - (updates - past[0].at)):
+            past.pop(0)
+        age = updates - past[0].at
+        if age >= half:
+            asked = [next(one for one in reversed(past) if updates - one.at >= old) for old in (half, youngest)]
+            asked += past[:1] if age >= (1.0 - APART / 2.0) * span else []
             seen = present(x)
-            self._weigh([self.past[0].answers(seen), young.answers(seen)], y, weight)
+            self._weigh([one.answers(seen) for one in asked], y, weight, past[0].candidates)
 
-    def _weigh(self, views: list[Array], y: Label, weight: float) -> None:
+    def _thin(self, half: float, apart: float) -> None:
+        """Drop copies between two near ones, of which the younger is half as old as the lag, and so is asked itself."""
+        for i in range(len(self.past) - 2, 0, -1):
+            older, younger = self.past[i - 1].at, self.past[i + 1].at
+            if self.updates - younger >= half and younger - older <= apart:
+                del self.past[i]
+
+    def _weigh(self, views: list[Array], y: Label, weight: float, then: Array | None = None) -> None:
         linear = self.now.linear
         if self.task == "multiclass":
-            self.mixture.learn(np.array(views), linear.classes.index(y), weight)
+            self.mixture.learn(np.array(views), linear.classes.index(y), weight, then)
         elif self.task == "binary":
-            self.mixture.learn(np.array(views), int(y), weight)
+            self.mixture.learn(np.array(views), int(y), weight, then)
         else:
             _, mean, variance = linear.label_scale
             deviation = math.sqrt(variance) or 1.0
-            self.mixture.learn((np.array(views) - mean) / deviation, (float(y) - mean) / deviation, weight)
+            self.mixture.learn((np.array(views) - mean) / deviation, (float(y) - mean) / deviation, weight, then)
 
     def _said_of_classes(self, shares: list[float]) -> Said:
         classes = self.now.linear.classes
@@ -222,6 +250,12 @@ class Experts(Keeps):
             min(shares[best], 1.0),
             {str(y): min(p, 1.0) for y, p in zip(classes, shares, strict=True)},
         )
+
+    def _older(self, state: Any, version: int) -> Any:
+        """Format 1 had no honest view: it begins with the weights of the copy of half the age. Its copies go: what the
+        candidates would have said with them is not known."""
+        updates, lag, (inner, _), (now, *_) = state
+        return updates, lag, (np.concatenate([inner, inner[:1]]), HONEST), [(*now, None)]
 
     def _state(self) -> Any:
         panels = [panel.state() for panel in (self.now, *self.past)]
@@ -235,11 +269,11 @@ class Experts(Keeps):
         self.past = [self._panel(one, is_frozen=True) for one in past]
 
     def _panel(self, state: Any, is_frozen: bool) -> _Panel:
-        linear, weights, trees, near, at = state
+        linear, weights, trees, near, *when = state
         hinges = made(Hinges, {"steps": self.now.hinges.steps, "weights": weights})
         kept = None if trees is None else made(Bare, trees) if is_frozen else made(Trees, trees)
         others = None if near is None else made(Neighbours, near)
-        return _Panel(made(Linear, linear), hinges, kept, others, at)
+        return _Panel(made(Linear, linear), hinges, kept, others, *when)
 
 
 def _share_of_one(counts: Shares) -> float:

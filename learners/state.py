@@ -17,7 +17,7 @@ import importlib
 import io
 import pickle
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -26,7 +26,7 @@ from river import compose, proba
 from learners.contract import SnapshotError
 
 FORMAT: Final = 1
-"""Of what `snapshot` writes; a learner that changes its state raises it and says how the older one is read."""
+"""Of what `snapshot` writes; a learner that changes its state raises its own and says how the older one is read."""
 
 PROTOCOL: Final = 5
 
@@ -135,23 +135,30 @@ _Made = TypeVar("_Made")
 class Keeps:
     """Snapshot, restore and digest by way of `_state`, a plain value or River object, and `_become`."""
 
+    format: ClassVar[int] = FORMAT
+
     def _state(self) -> Any:
         raise NotImplementedError
 
     def _become(self, state: Any) -> None:
         raise NotImplementedError
 
+    def _older(self, state: Any, version: int) -> Any:
+        """A state of an older format, in the form of the present one."""
+        raise NotImplementedError
+
     def snapshot(self) -> bytes:
         """The whole state, pickled in canonical form."""
-        return dumps((type(self).__name__, FORMAT, self._state()))
+        return dumps((type(self).__name__, self.format, self._state()))
 
     def restore(self, state: bytes) -> None:
         """Become the one whose snapshot this is. Raises SnapshotError."""
+        name = type(self).__name__
         match loads(state):
-            case (kind, version, inner) if kind == type(self).__name__ and version == FORMAT:
-                self._become(inner)
+            case (kind, int(version), inner) if kind == name and FORMAT <= version <= self.format:
+                self._become(inner if version == self.format else self._older(inner, version))
             case (str(kind), int(version), _):
-                raise SnapshotError(f"state of {kind} format {version} where {type(self).__name__} {FORMAT} belongs")
+                raise SnapshotError(f"state of {kind} format {version} where {name} {self.format} belongs")
             case _:
                 raise SnapshotError("not the state of a learner")
 

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.detection.datasets import Missing
 from benchmarks.learning import __main__ as command
-from benchmarks.learning import overhead, prequential, streams
+from benchmarks.learning import late, overhead, prequential, streams
 from benchmarks.learning.prequential import Answers, Size, kappa, recoveries
 from benchmarks.learning.streams import Labelled
 from learners.registry import make
@@ -127,6 +127,52 @@ def test_generated_streams_repeat_and_drift_where_they_say() -> None:
     small_red = [int(x["size"] == 0 and x["color"] == 0) for x in sudden.x]  # the first concept of STAGGER
     agreed = np.array([a == b for a, b in zip(small_red, sudden.y, strict=True)])
     assert agreed[:2_400].all() and agreed[2_600:4_900].mean() < 0.7
+
+
+def test_whole_streams_begin_at_the_first_row_and_their_concepts_come_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEGATE_DATA", str(tmp_path))
+    with gzip.open(tmp_path / "nannyml_car_loan.csv.gz", "wt", encoding="utf-8") as text:
+        text.write("a,repaid\n" + "".join(f"{i},{float(i % 2)}\n" for i in range(65_002)))
+    assert [x["a"] for x in streams.whole("nannyml_car_loan", 2, 1).x] == [0.0, 1.0]
+    assert [x["a"] for x in streams.stream("nannyml_car_loan", 2, 1).x] == [65_000.0, 65_001.0]
+    recurring = streams.whole("agrawal recurring", 26_000, 5)
+    assert len(recurring.x) == 26_000 and recurring.drifts == (5_000, 10_000, 15_000, 20_000, 25_000)
+    sudden = streams.whole("stagger recurring", 8_500, 5)
+    small_red = [int(x["size"] == 0 and x["color"] == 0) for x in sudden.x]  # the first concept of STAGGER
+    agreed = np.array([a == b for a, b in zip(small_red, sudden.y, strict=True)])
+    assert agreed[:2_400].all() and agreed[2_600:7_400].mean() < 0.7 and agreed[7_600:].all()
+
+
+def test_whole_streams_with_late_labels_tell_how_far_the_default_is_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(late, "QUICK", late.Size(("stagger recurring", "elec2"), 250, 300, 100))
+    monkeypatch.setenv("TIDEGATE_DATA", str(tmp_path))
+    out = tmp_path / "late.json"
+    assert command.main(["--quick", "--seed", "3", "--out", str(out), "--parts", "late"]) == 0
+    told = orjson.loads(out.read_bytes())
+    found = told["figures"]["late"]
+    assert "not in ../shared/data" in found["streams"]["elec2"]
+    row = found["streams"]["stagger recurring"]
+    assert row["rows"] == 300 and len(row["experts"]) == 10
+    assert row["best_expert"] == max(row["experts"].values()) == row["experts"][row["best_expert_is"]]
+    first, second = told["bars"]
+    assert first["name"] == "behind the best expert, worst of 1 whole streams, labels 100 late: stagger recurring"
+    assert first["value"] == second["value"] == pytest.approx(row["best_expert"] - row["default"], abs=1e-3)
+    assert "behind the best expert" in out.with_suffix(".html").read_text(encoding="utf-8")
+    assert "DOES NOT HOLD" in capsys.readouterr().out or second["holds"]
+
+
+def test_a_default_that_falls_behind_on_a_whole_stream_is_seen() -> None:
+    told = {"a": {"default": 80.0, "best_expert": 79.0}, "b": {"default": 70.0, "best_expert": 73.0}, "c": "not there"}
+    bars = late.bars(told, 50)
+    assert [(bar["value"], bar["holds"]) for bar in bars] == [(3.0, False), (1.0, False)]
+    assert bars[0]["name"].endswith("worst of 2 whole streams, labels 50 late: b")
+    told["b"] = {"default": 72.5, "best_expert": 73.0}
+    assert all(bar["holds"] for bar in late.bars(told, 50))
+    assert late.bars({"c": "not there"}, 50) == [] and late.means({}) == {}
 
 
 def test_a_file_is_read_as_numbers_text_and_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

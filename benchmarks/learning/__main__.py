@@ -10,7 +10,7 @@ import sys
 from benchmarks import parts
 from benchmarks.learning import picture
 
-PARTS = ("prequential", "overhead", "forgetting", "trials", "bandits", "attack", "freshness")
+PARTS = ("prequential", "late", "overhead", "forgetting", "trials", "bandits", "attack", "freshness")
 BENCHMARK = parts.Benchmark("learning", PARTS, "about two minutes", picture.write)
 
 

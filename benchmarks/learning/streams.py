@@ -7,7 +7,7 @@ project's to ship: `benchmarks.detection.datasets.path` says where they are look
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import islice
+from itertools import cycle, islice
 from typing import Any, Final, NamedTuple
 
 from river.datasets import synth
@@ -73,7 +73,7 @@ FILES: Final[Mapping[str, File]] = {
     "nannyml_credit_mc": File("y_true", "multiclass", 80_000, "", _CARD, (90_000,)),
     "bike_sharing_hourly": File("cnt", "regression", without=_BIKES),
 }
-"""Three files are longer than the cap and start late, so that a known drift lies in the rows that are taken."""
+"""Three files are longer than the cap and start late, so that a known drift lies in the rows that `stream` takes."""
 
 
 def concepts(make: Callable[[int, int], Any], order: tuple[int, ...], every: int, width: int, seed: int) -> Any:
@@ -125,11 +125,20 @@ NAMES: Final = (*FILES, *GENERATED)
 
 def stream(name: str, rows: int, seed: int) -> Labelled:
     """At most so many rows of one stream. Raises datasets.Missing where its file is not there."""
-    return _read(name, rows) if name in FILES else _generated(name, rows, seed)
+    return _read(name, FILES[name], rows) if name in FILES else _generated(name, GENERATED[name], rows, seed)
 
 
-def _read(name: str, rows: int) -> Labelled:
-    of = FILES[name]
+def whole(name: str, rows: int, seed: int) -> Labelled:
+    """At most so many rows of one stream, a file's from its first on, a generator's with its concepts in turn for as
+    long as it goes on. Raises datasets.Missing where its file is not there."""
+    if name in FILES:
+        return _read(name, FILES[name]._replace(start=0), rows)
+    of = GENERATED[name]
+    turns = islice(cycle(dict.fromkeys(of.order)), -(-rows // of.every))
+    return _generated(name, of._replace(order=tuple(turns)), rows, seed)
+
+
+def _read(name: str, of: File, rows: int) -> Labelled:
     table = datasets.table(datasets.path(name))
     labels = table.pop(of.target)[of.start : of.start + rows]
     columns = {
@@ -156,8 +165,7 @@ def _label(label: str, of: File) -> Label:
     return float(label) if of.task == "regression" else label
 
 
-def _generated(name: str, rows: int, seed: int) -> Labelled:
-    of = GENERATED[name]
+def _generated(name: str, of: Generated, rows: int, seed: int) -> Labelled:
     pairs = list(islice(concepts(of.make, of.order, of.every, of.width, seed), rows))
     drifts = tuple(of.every * place for place in range(1, len(of.order)) if of.every * place < rows)
     y = [str(label) if of.task == "multiclass" else int(label) for _, label in pairs]
