@@ -31,9 +31,9 @@ glibc begins; left to itself it raises that up to 32 MB as soon as a large buffe
 of its heap. In the first eight minutes of a soak a worker grew at 119 MB an hour so, and at 54 with this alone."""
 
 M_MMAP_THRESHOLD: Final = -3
-M_ARENA_MAX: Final = -8
-"""Of glibc's malloc.h. One arena, as Python lets one thread run at a time anyway: each scrape has a thread of its own,
-and in a soak they left 2.6 MB of holes in five further arenas."""
+M_ARENAS: Final = -8
+"""Of glibc's malloc.h (the latter is its M_ARENA_MAX). One arena, as Python lets one thread run at a time anyway: each
+scrape has a thread of its own, and in a soak they left 2.6 MB of holes in five further arenas."""
 
 
 class Memory:
@@ -44,7 +44,7 @@ class Memory:
         self._trim: Callable[[int], int] = glibc.malloc_trim if glibc else int
         if glibc:
             glibc.mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES_MIN)
-            glibc.mallopt(M_ARENA_MAX, 1)
+            glibc.mallopt(M_ARENAS, 1)
         self._rebalances = 0
         self._due = 0.0
 
