@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from learners.contract import Label, Learner
+from learners.experts import Experts
 from learners.metrics import Task
 from learners.registry import make
 from stream import codec, config
@@ -62,6 +63,17 @@ def prequential(learner: Learner, pairs: list[Pair], delay: int = 0) -> float:
         if i >= delay:
             learner.learn(*pairs[i - delay], lag=min(delay, i - delay))
     return right / len(pairs)
+
+
+def judged(learner: Experts, pairs: list[Pair], delay: int) -> tuple[float, dict[str, float]]:
+    """Accuracy of the mixture and of each of its experts, each example learned so many examples after it was asked."""
+    right, experts = 0, np.zeros(len(learner.names))
+    for i, (x, y) in enumerate(pairs):
+        right += learner.predict(x).prediction == y
+        experts += learner.right(x, y)
+        if i >= delay:
+            learner.learn(*pairs[i - delay], lag=min(delay, i - delay))
+    return right / len(pairs), dict(zip(learner.names, experts / len(pairs), strict=True))
 
 
 class Several:

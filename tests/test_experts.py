@@ -19,18 +19,7 @@ from learners.linear import Linear, Prepared
 from learners.metrics import Task
 from learners.neighbours import Neighbours
 from learners.trees import Trees
-from tests.learning import Pair, numbers_only, stream, taught
-
-
-def judged(learner: Experts, pairs: list[Pair], delay: int) -> tuple[float, dict[str, float]]:
-    """Accuracy of the mixture and of each of its experts, each example learned so many examples after it was asked."""
-    right, experts = 0, np.zeros(len(learner.names))
-    for i, (x, y) in enumerate(pairs):
-        right += learner.predict(x).prediction == y
-        experts += learner.right(x, y)
-        if i >= delay:
-            learner.learn(*pairs[i - delay], lag=min(delay, i - delay))
-    return right / len(pairs), dict(zip(learner.names, experts / len(pairs), strict=True))
+from tests.learning import judged, numbers_only, stream, taught
 
 
 @pytest.mark.parametrize("delay", [0, 300])

@@ -12,7 +12,7 @@ from learners.contract import SnapshotError
 from learners.experts import LAG_MIN, Experts
 from learners.mixture import HONEST, VIEWS, Mixture
 from learners.state import dumps
-from tests.learning import Pair, stream
+from tests.learning import Pair, judged, stream
 
 LATE = 200
 
@@ -31,14 +31,8 @@ def alternating(n: int) -> list[Pair]:
 
 def behind(pairs: list[Pair]) -> float:
     """Of the best expert in hindsight."""
-    learner = Experts("binary")
-    right, experts = 0, np.zeros(len(learner.names))
-    for i, (x, y) in enumerate(pairs):
-        right += learner.predict(x).prediction == y
-        experts += learner.right(x, y)
-        if i >= LATE:
-            learner.learn(*pairs[i - LATE], lag=min(LATE, i - LATE))
-    return float(experts.max() - right) / len(pairs)
+    mixed, experts = judged(Experts("binary"), pairs, LATE)
+    return max(experts.values()) - mixed
 
 
 def test_where_labels_tell_of_another_concept_the_honest_view_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
