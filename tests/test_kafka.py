@@ -37,6 +37,7 @@ from stream.runtime.kafka.clients import Clients
 from stream.runtime.kafka.produce import Producer
 from stream.runtime.kafka.tail import tail
 from stream.runtime.kafka.writer import FencedError, Writer
+from stream.runtime.memory import ALLOCATOR
 from stream.runtime.shard import Encoded
 from stream.surface import cli
 from tests.kafka_support import KEY, MODELS, Cluster
@@ -126,6 +127,8 @@ def test_a_worker_shows_its_figures_and_says_when_it_is_ready(cluster: Cluster) 
     text = page()
     assert 'tidegate_shards{stage="join"} 2.0' in text
     assert 'tidegate_transactions_total{partition="0",result="committed",stage="join"}' in text
+    environment = Path(f"/proc/{worker.process.pid}/environ").read_bytes().split(b"\0")
+    assert "=".join(ALLOCATOR).encode() in environment, "it has started again, in the same process"
 
 
 LEARNING = MODELS + "    learn: {policy: online, champion: majority, publish: 20, respond: {data_quality: ignore}}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import weakref
@@ -17,7 +18,7 @@ from stream.config import Config
 from stream.contract import SNAPSHOTS, STAGE_INPUTS, Batch, Chunk, Record
 from stream.runtime import collector
 from stream.runtime.embedded import Embedded
-from stream.runtime.memory import EVERY_S, Memory
+from stream.runtime.memory import ALLOCATOR, EVERY_S, Memory
 from stream.runtime.shard import Shard
 from stream.runtime.stages import Secrets, make_stage
 from tests.chaos.weight import in_memory, own_resident_bytes
@@ -55,6 +56,29 @@ for thread in threads:
 ctypes.CDLL(None).malloc_stats()
 """
 """In a process of its own, as what the C library has made stays; it tells of each arena on its standard error."""
+
+
+OBJECTS: Final = 200_000
+PAGES: Final = f"""
+import sys
+from stream.runtime import memory
+if sys.argv[1:] == ["again"]:
+    memory.start_again()
+from tests.chaos.weight import own_resident_bytes
+giving = memory.Memory()
+giving.look(1, 0.0)
+before = own_resident_bytes()
+held = [b"x" * 64 + b"%d" % i for i in range({OBJECTS})][::500]
+assert giving.look(2, 1.0)
+print(own_resident_bytes() - before)
+"""
+"""What a process of its own has gained by objects of which it holds one in 500: in every MB, and in a page in eight."""
+
+
+def gained(*arguments: str, **environment: str) -> int:
+    order = [sys.executable, "-c", PAGES, *arguments]
+    others = {name: value for name, value in os.environ.items() if name != ALLOCATOR[0]}
+    return int(subprocess.run(order, capture_output=True, check=True, env=others | environment).stdout)
 
 
 def arenas(with_memory: bool) -> int:
@@ -149,6 +173,13 @@ def test_threads_that_come_and_go_leave_no_memory_of_their_own() -> None:
     """A scrape has a thread, whose freed memory would stay with an arena of its own."""
     assert arenas(with_memory=False) > 1, "where nothing is set, each thread has one"
     assert arenas(with_memory=True) == 1
+
+
+def test_a_worker_starts_again_where_one_object_would_hold_a_megabyte() -> None:
+    peak = OBJECTS * sys.getsizeof(b"x" * 70)
+    assert gained() > 0.9 * peak
+    assert gained("again") < 0.2 * peak
+    assert gained("again", PYTHONMALLOC="pymalloc") > 0.9 * peak, "a user's own choice stands"
 
 
 def test_a_state_takes_more_in_memory_than_as_it_is_written(models: Config, states: dict[str, bytes]) -> None:

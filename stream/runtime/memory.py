@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import sys
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Final
@@ -25,6 +27,10 @@ GC_THRESHOLDS: Final = (50_000, 20, 50)
 """Python's cycle collector between batches: with its defaults it took a twentieth of a worker's time, and what stages
 hold has no cycles."""
 
+ALLOCATOR: Final = ("PYTHONMALLOC", "malloc")
+"""Python's own allocator takes memory in arenas of 1 MB, and one object that stays holds all of its arena: after each
+peak of load they are fewer, and emptier. The C library gives back single pages from between what is held."""
+
 MAPPED_BYTES_MIN: Final = 131_072
 """A buffer of this size (a fetch, a part of a state) has pages of its own, which go back when it is freed. It is where
 glibc begins; left to itself it raises that up to 32 MB as soon as a large buffer is freed, and cuts the next ones out
@@ -34,6 +40,17 @@ M_MMAP_THRESHOLD: Final = -3
 M_ARENAS: Final = -8
 """Of glibc's malloc.h (the latter is its M_ARENA_MAX). One arena, as Python lets one thread run at a time anyway: each
 scrape has a thread of its own, and in a soak they left 2.6 MB of holes in five further arenas."""
+
+
+def start_again() -> None:
+    """Begin this process anew, with the same arguments and number, where Python's small objects do not come from the C
+    library: Python reads that before it starts. Does not return then. A user's own choice stands, and where the C
+    library is another than glibc all stays as it is."""
+    name, value = ALLOCATOR
+    if name in os.environ or not sys.executable or _glibc() is None:
+        return
+    os.environ[name] = value
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 class Memory:

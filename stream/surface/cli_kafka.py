@@ -44,11 +44,15 @@ def run_command(config_file: Path, group: str | None, until_caught_up: bool, ver
       tidegate topics create --config flights.yaml
       tidegate run --config flights.yaml
     """
+    from stream.runtime import memory
+
+    config = with_kafka(config_file)
+    memory.start_again()
+
     from stream.runtime import stages
     from stream.runtime.kafka import app, logs
     from stream.surface import check
 
-    config = with_kafka(config_file)
     check.demand(config, config_file.name)
     for line in stages.unprotected(config, stages.secrets_from()):
         click.echo(f"warning: {line}", err=True)

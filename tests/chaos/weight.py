@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Final
+from unittest.mock import patch
 
 from stream.config import Config
 from stream.contract import Stage
-from stream.runtime.memory import Memory
+from stream.runtime.memory import ALLOCATOR, Memory
 from stream.runtime.stages import Secrets, make_stage
 
 COPIES: Final = 8
@@ -39,8 +40,10 @@ def own_resident_bytes() -> int:
 
 
 def in_memory(config: Config, secrets: Secrets, states: Mapping[str, bytes]) -> float:
-    """Bytes that these shards' states ("join/0") take together, beyond what shards take that hold nothing."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+    """Bytes that these shards' states ("join/0") take together, beyond what shards take that hold nothing. In a process
+    that allocates as workers do."""
+    spawn = multiprocessing.get_context("spawn")
+    with patch.dict(os.environ, [ALLOCATOR]), ProcessPoolExecutor(1, spawn) as process:
         return process.submit(_weigh, config, secrets, dict(states)).result()
 
 
