@@ -117,9 +117,9 @@ def test_a_restore_that_fails_has_nothing_under_way_that_fences_later(monkeypatc
     async def failing() -> None:
         worker = alone(Broker(random.Random(1)))
         with pytest.raises(KafkaError, match="refused"):
-            await worker.engine._bring_back(0)
+            await worker.restorer.bring_back(0)
         assert len(fenced) == len(worker.engine.stages) - 1
-        assert worker.engine._fencing.under_way == set()
+        assert worker.restorer.fencing.under_way == set()
 
     monkeypatch.setattr(Writer, "start", start)
     run(failing())

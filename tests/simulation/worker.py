@@ -24,6 +24,7 @@ from stream.runtime.journal import Entry
 from stream.runtime.kafka.carried import Carried
 from stream.runtime.kafka.consumer import BatchConsumer, Fetched
 from stream.runtime.kafka.engine import Engine
+from stream.runtime.kafka.restorer import Restorer
 from stream.runtime.kafka.writer import CommitUnknownError
 from stream.runtime.stages import Secrets, stages_of
 from stream.sections import sections_of, together
@@ -35,7 +36,6 @@ SECRETS: Final = Secrets(b"0123456789abcdef0123456789abcdef", "simulated")
 SESSION_S: Final = 6.0
 REBALANCE_S: Final = 10.0
 GROUP: Final = "simulated"
-Restored = Callable[["SimulatedEngine", Carried], None]
 
 
 class Figures:
@@ -44,33 +44,32 @@ class Figures:
     def publish(self, shards: Any, engine: Any) -> None: ...
 
 
-class SimulatedEngine(Engine):
-    """The real engine; `inspect` is called with every stage it makes, `restored` with every shard it brings back."""
+class SimulatedRestorer(Restorer):
+    """The real one; `watch` inspects every stage it makes, and hears of every shard that it brings back."""
 
-    inspect: Callable[[Stage, str, int], Stage]
-    restored: Restored
-    refused_since = 0.0
-    """When the reading began of what was then refused."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, watch: Any, *args: Any) -> None:
+        super().__init__(*args)
+        self._watch = watch
+        self.refused_since = 0.0
+        """When the reading began of what was then refused."""
         self.began: dict[int, float] = {}
         """When each partition was last begun to be brought back."""
 
     def _machine(self, stage: str, partition: int) -> Stage:
-        return self.inspect(super()._machine(stage, partition), stage, partition)
+        made: Stage = self._watch.inspect(super()._machine(stage, partition), stage, partition)
+        return made
 
-    async def _bring_back(self, partition: int) -> list[Carried]:
+    async def bring_back(self, partition: int) -> list[Carried]:
         since = self.began[partition] = asyncio.get_running_loop().time()
         try:
-            return await super()._bring_back(partition)
+            return await super().bring_back(partition)
         except StateError:
             self.refused_since = since
             raise
 
     async def _bring_one_back(self, carried: Carried, entries: list[Entry]) -> None:
         await super()._bring_one_back(carried, entries)
-        self.restored(self, carried)
+        self._watch.restored(self, carried)
 
 
 class Reader:
@@ -82,8 +81,9 @@ class Reader:
     _seek_again = BatchConsumer._seek_again
     _message = BatchConsumer._message
 
-    def __init__(self, app: App, broker: Broker, process: Process) -> None:
+    def __init__(self, app: App, restorer: SimulatedRestorer, broker: Broker, process: Process) -> None:
         self.app = app
+        self.restorer = restorer
         self.broker = broker
         self.process = process
         self.flow_active = False
@@ -111,7 +111,7 @@ class Reader:
             try:
                 await Consumer(self.broker).need(tp, start)
             except StateError:
-                self.app.owner.refused_since = asyncio.get_running_loop().time()
+                self.restorer.refused_since = asyncio.get_running_loop().time()
                 raise
             records, end = log.read(start, chance.choice((3, 20, 200)))
             self.seen[tp] = log.stable
@@ -149,10 +149,17 @@ class Reader:
 class App:
     """What the engine asks of Faust's app."""
 
-    def __init__(self, engine: SimulatedEngine, broker: Broker, process: Process, give_up: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        restorer: SimulatedRestorer,
+        broker: Broker,
+        process: Process,
+        give_up: Callable[[], None],
+    ) -> None:
         self.owner = engine
         self.consumer_generation_id = -1
-        self.consumer = Reader(self, broker, process)
+        self.consumer = Reader(self, restorer, broker, process)
         self.conf = SimpleNamespace(broker_rebalance_timeout=REBALANCE_S, broker_session_timeout=SESSION_S)
         self.give_up = give_up
 
@@ -165,9 +172,11 @@ class Worker:
     ) -> None:
         self.process = Process(name, chance, lag)
         self.config = config
-        self.engine = SimulatedEngine(config, Clients(broker), GROUP, stages_of(config), SECRETS, Figures())  # type: ignore[arg-type]
-        self.engine.inspect, self.engine.restored = watch.inspect, watch.restored
-        self.app = App(self.engine, broker, self.process, self._give_up)
+        clients: Any = Clients(broker)
+        stages = stages_of(config)
+        self.restorer = SimulatedRestorer(watch, config, clients, GROUP, stages, SECRETS)
+        self.engine = Engine(config, clients, stages, self.restorer, Figures())  # type: ignore[arg-type]
+        self.app = App(self.engine, self.restorer, broker, self.process, self._give_up)
         self.engine.app = self.app
         self.ended = False
         self.leaving = False

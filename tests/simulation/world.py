@@ -158,10 +158,10 @@ class World:
     def inspect(self, stage: Stage, name: str, partition: int) -> Stage:
         return Inspected(stage, f"{name}/{partition}", self.findings)
 
-    def restored(self, engine: Any, carried: Any) -> None:
+    def restored(self, restorer: Any, carried: Any) -> None:
         shard = carried.shard
         self.recovered.append(Recovered(shard.name, shard.sequence, state_digest(shard.machine)))
-        self.damage.survived(shard, engine.began[shard.partition])
+        self.damage.survived(shard, restorer.began[shard.partition])
 
     async def supervise(self) -> None:
         """Whoever has ended is taken out of the group, and replaced."""
@@ -184,7 +184,7 @@ class World:
         elif fault is not None:
             self.broker.note(f"ended by {type(fault).__name__}")
             known = is_known(fault) or self.is_outdated(worker, fault)
-            if not known and not self.damage.explains(fault, worker.engine.refused_since):
+            if not known and not self.damage.explains(fault, worker.restorer.refused_since):
                 self.findings.append(f"{worker.process.name} ended by {fault!r}")
 
     def is_outdated(self, worker: Worker, fault: BaseException) -> bool:

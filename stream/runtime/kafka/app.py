@@ -26,6 +26,7 @@ from stream.runtime.kafka import topics
 from stream.runtime.kafka.clients import Clients
 from stream.runtime.kafka.consumer import Transport
 from stream.runtime.kafka.engine import Engine
+from stream.runtime.kafka.restorer import Restorer
 from stream.runtime.kafka.watchdog import NoAnswerError, Watchdog
 from stream.runtime.memory import Memory
 from stream.runtime.stages import Secrets, make_stage, need_key, secrets_from, stages_of
@@ -165,14 +166,16 @@ def _run(
     datadir: Path,
     until_caught_up: bool,
 ) -> int:
+    stages = stages_of(config)
     try:
-        for stage in stages_of(config):
+        for stage in stages:
             make_stage(stage, config, 0, config.topics.partitions, secrets)
     except ValueError as error:  # a learner or detector that there is not: say so before joining the group
         raise TidegateError(str(error)) from error
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    engine = Engine(config, clients, group, stages_of(config), secrets, figures)
+    restorer = Restorer(config, clients, group, stages, secrets)
+    engine = Engine(config, clients, stages, restorer, figures)
     app = make_app(config, engine, group, datadir)
     app.worker = Worker(
         app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False, loglevel=logging.WARNING

@@ -21,19 +21,17 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from stream.config import Config
-from stream.contract import SNAPSHOTS, STAGE_INPUTS, Chunk, Stage
+from stream.contract import SNAPSHOTS, STAGE_INPUTS, Chunk
 from stream.errors import TidegateError
-from stream.runtime import journal
-from stream.runtime.journal import Entry, Source
+from stream.runtime.journal import Source
 from stream.runtime.kafka import restore
 from stream.runtime.kafka.broadcast import Broadcast
 from stream.runtime.kafka.carried import Carried
 from stream.runtime.kafka.clients import Clients, GoneError
 from stream.runtime.kafka.consumer import FetchedMessage
-from stream.runtime.kafka.writer import CommitUnknownError, FencedError, Fencing, Writer, all_of
+from stream.runtime.kafka.restorer import Restorer
+from stream.runtime.kafka.writer import CommitUnknownError, FencedError
 from stream.runtime.metrics import Figures
-from stream.runtime.shard import Shard
-from stream.runtime.stages import Secrets, make_stage
 
 log = logging.getLogger("tidegate.kafka")
 
@@ -52,11 +50,10 @@ class Engine:
     """The shards of one worker. `app` (Faust's) is attached after construction; see `stream.runtime.kafka.app`."""
 
     def __init__(
-        self, config: Config, clients: Clients, group: str, stages: tuple[str, ...], secrets: Secrets, figures: Figures
+        self, config: Config, clients: Clients, stages: tuple[str, ...], restorer: Restorer, figures: Figures
     ) -> None:
         self.config = config
         self.clients = clients
-        self.group = group
         self.stages = stages
         self.app: Any = None
         self.reseeks: Counter[TP] = Counter()
@@ -66,7 +63,7 @@ class Engine:
         self.silent_s = 0.0
         """Since the broker was heard last, as the watchdog counts."""
         self.active = False
-        self._secrets = secrets
+        self._restorer = restorer
         self._figures = figures
         self._roles = {config.topics.name(role): role for stage in stages for role in self._shared(stage)}
         self._broadcast = Broadcast(
@@ -80,7 +77,6 @@ class Engine:
         self._busy = 0
         self._wrote_at = 0.0
         self._void: list[Carried] = []
-        self._fencing = Fencing()
 
     @property
     def topics(self) -> list[str]:
@@ -191,7 +187,7 @@ class Engine:
         for carried in self.carried.values() if not self._closing else ():
             carried.shard.hurry()
         await self.checkpoint()
-        await self._fencing.over()
+        await self._restorer.fencing.over()
 
     async def restore(self, *_: Any, **__: Any) -> None:
         """Faust has the new assignment and waits for us before it seeks and lets records flow. One after the other: its
@@ -211,7 +207,7 @@ class Engine:
             missing = sorted(ours - whole)
             if self._overtaken(epoch, generation):
                 return
-            found = await asyncio.gather(*(self._bring_back(p) for p in missing))
+            found = await asyncio.gather(*(self._restorer.bring_back(p) for p in missing))
             if self._overtaken(epoch, generation):
                 await asyncio.gather(*(c.stop() for carried in found for c in carried))
                 return
@@ -256,53 +252,6 @@ class Engine:
         assigned = self.app.consumer.assignment()
         count = Counter(tp.partition for tp in assigned if tp.topic in self._roles)
         return {partition for partition, n in count.items() if n == len(self._roles)}
-
-    async def _bring_back(self, partition: int) -> list[Carried]:
-        """All shards of a partition, or none if somebody else takes it meanwhile.
-
-        All are fenced first, for an open transaction of any would hide the journal's end; and all prove, once it is
-        read, that they have not been fenced themselves since. A worker that freezes in the midst of fencing, and goes
-        on after another has taken the partition, would have some of its shards before that and some after.
-        """
-        start = perf_counter()
-        writers = {s: Writer(self.clients, self.config.topics, f"{self.group}-{s}-{partition}") for s in self.stages}
-        try:
-            await self._fencing.begin(writers.values())
-            sources = {source for stage in self.stages for source in self._sources(stage, partition)}
-            first, _ = await restore.bounds(self.config, self.clients, sources)
-            found = [Carried(self._shard(s, partition, first), writer, self.config) for s, writer in writers.items()]
-            names = [carried.shard.name for carried in found]
-            entries = await restore.read_journal(self.config, self.clients, partition, names)
-            await all_of(carried.writer.write(carried.shard.claim()) for carried in found)
-            for carried in found:
-                await self._bring_one_back(carried, entries)
-                carried.restore_s = perf_counter() - start
-            return found
-        except BaseException as error:
-            await asyncio.gather(*(writer.stop() for writer in writers.values()))
-            if not isinstance(error, FencedError):
-                raise
-            log.warning("partition %d: fenced while it was restored, somebody else owns it now", partition)
-            return []
-
-    async def _bring_one_back(self, carried: Carried, entries: list[Entry]) -> None:
-        past = journal.recover(carried.shard.name, entries, self._secrets.trusted)
-        for fault in past.faults if past is not None else ():
-            log.warning("%s; the state before it takes its place", fault)
-        carried.state_bytes = 0 if past is None else past.whole.manifest.size
-        carried.replayed = await restore.bring_back(carried.shard, past, self.config, self.clients)
-
-    def _shard(self, stage: str, partition: int, begins: Mapping[Source, int]) -> Shard:
-        """A fresh one, where its inputs begin."""
-        first = {source: begins[source] for source in self._sources(stage, partition)}
-        return Shard(stage, partition, self._machine(stage, partition), first, self.config.hash(), self._secrets.key)
-
-    def _machine(self, stage: str, partition: int) -> Stage:
-        return make_stage(stage, self.config, partition, self.config.topics.partitions, self._secrets)
-
-    def _sources(self, stage: str, partition: int) -> list[Source]:
-        every = range(self.config.topics.partitions)
-        return [(role, p) for role in STAGE_INPUTS[stage] for p in (every if role == SNAPSHOTS else (partition,))]
 
     async def _release(self, keys: list[tuple[str, int]]) -> None:
         gone = [self.carried.pop(key) for key in keys]
