@@ -107,8 +107,8 @@ def test_in_a_backtest_a_record_that_cannot_be_used_is_a_dead_letter_with_its_pl
 # ---- on a broker ----------------------------------------------------------------------------------------------------
 
 
-def run(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
-    code = cli.run(["journal", *arguments])
+def run(capsys: Capture, command: str, path: str, *options: str) -> tuple[int, str, str]:
+    code = cli.run(["journal", command, "--config", path, *options])
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -220,7 +220,7 @@ def is_run_again(cluster: Cluster, capsys: Capture) -> None:
     assert found["alerts"] and found["alerts"] == straight["alerts"]
     deaf = cluster.directory / "deaf.yaml"
     deaf.write_text(cluster.text.replace("reference: {first: 200}", f"reference: {{first: {ROWS - 50}}}"))
-    code, out, _ = run(capsys, "backtest", str(cluster.path), "-c", str(deaf), "--fail-on", "alert")
+    code, out, _ = run(capsys, "backtest", str(cluster.path), "--with", str(deaf), "--fail-on", "alert")
     assert code == 0, "with a reference beyond the shift nothing alarms"
     code, _, err = run(capsys, "backtest", str(cluster.path), "--to", "2020-01-01T00:00:00Z")
     assert code == 2 and "hold no predictions, labels or requests of that time" in err

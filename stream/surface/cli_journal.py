@@ -18,7 +18,7 @@ import click
 
 from stream.errors import StateError, TidegateError
 from stream.surface import console
-from stream.surface.options import FILE
+from stream.surface.options import CONFIG, FILE
 
 if TYPE_CHECKING:
     from stream.config import Config
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 EXIT_FINDING = 1
 
-RUNNING = click.argument("config_file", metavar="CONFIG", type=FILE)
 JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
@@ -39,15 +38,15 @@ def journal() -> None:
 
 
 @journal.command("list", short_help="What the journal holds of every shard.")
-@RUNNING
+@CONFIG
 @JSON
 def journal_list(config_file: Path, as_json: bool) -> None:
     """Say what the journal still holds of every shard: checkpoints, positions, whole states.
 
     \b
     Example:
-      tidegate journal list fraud.yaml
-      tidegate journal list fraud.yaml --json
+      tidegate journal list --config fraud.yaml
+      tidegate journal list --config fraud.yaml --json
     """
     import orjson
 
@@ -75,7 +74,7 @@ def journal_list(config_file: Path, as_json: bool) -> None:
 
 
 @journal.command("verify", short_help="Prove that the past comes out again as it did.")
-@RUNNING
+@CONFIG
 @click.option(
     "--all", "everything", is_flag=True, help="Begin as far back as the journal goes, not where a restart does."
 )
@@ -86,8 +85,8 @@ def journal_verify(config_file: Path, everything: bool, as_json: bool) -> None:
 
     \b
     Example:
-      tidegate journal verify fraud.yaml
-      tidegate journal verify fraud.yaml --all
+      tidegate journal verify --config fraud.yaml
+      tidegate journal verify --config fraud.yaml --all
     """
     import orjson
 
@@ -116,7 +115,7 @@ def journal_verify(config_file: Path, everything: bool, as_json: bool) -> None:
 
 
 @journal.command("replay", short_help="Rebuild a shard at any point; why an alert came.")
-@RUNNING
+@CONFIG
 @click.option("--until", required=True, metavar="POINT", help="An alert's id, INPUT/PARTITION@OFFSET, or a moment.")
 @click.option(
     "--shard", metavar="STAGE/PARTITION", help="Such as watch/0 (default: that which watches the alert's model)."
@@ -129,9 +128,9 @@ def journal_replay(config_file: Path, until: str, shard: str | None, out: Path |
 
     \b
     Example:
-      tidegate journal replay fraud.yaml --until fraud/concept/2026-11-24T15:00Z/3f9a
-      tidegate journal replay fraud.yaml --shard watch/0 --until observations/0@812
-      tidegate journal replay fraud.yaml --shard join/3 --until 2026-11-24T15:00:00Z --out join-3.state
+      tidegate journal replay --config fraud.yaml --until fraud/loss/concept/2026-11-24T15:00:00Z/3f9a
+      tidegate journal replay --config fraud.yaml --shard watch/0 --until observations/0@812
+      tidegate journal replay --config fraud.yaml --shard join/3 --until 2026-11-24T15:00:00Z --out join-3.state
     """
     import orjson
 
@@ -170,8 +169,8 @@ def journal_replay(config_file: Path, until: str, shard: str | None, out: Path |
 
 
 @journal.command("backtest", short_help="Another configuration over the topics' records.")
-@RUNNING
-@click.option("--config", "-c", "new_file", type=FILE, help="What to run (default: CONFIG, as it is now).")
+@CONFIG
+@click.option("--with", "new_file", type=FILE, help="What to run (default: the configuration, as it is now).")
 @click.option("--from", "begin", metavar="MOMENT", help="Records written from this moment on (default: all there are).")
 @click.option("--to", "end", metavar="MOMENT", help="Records written before this moment.")
 @click.option("--json", "json_file", type=FILE, help="Write the whole result here.")
@@ -191,7 +190,7 @@ def journal_backtest(
 
     \b
     Example:
-      tidegate journal backtest fraud.yaml --config fraud-new.yaml --from 2026-11-24T00:00:00Z --report new.html
+      tidegate journal backtest --config fraud.yaml --with fraud-new.yaml --from 2026-11-24T00:00:00Z --report new.html
     """
     from stream import config as configs
     from stream.runtime import backtest, replay
