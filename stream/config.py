@@ -8,11 +8,11 @@ shapes, units and names.
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import msgspec
-import yaml
 
 from learners import weak
 from stream import codec, inputs, learning, limits, orders, targets, yaml_text
@@ -228,21 +228,19 @@ def _plain(value: Any) -> Any:
 def load(path: str | Path) -> Config:
     """Read and check a configuration file. Raises ConfigError with every fault and its path."""
     file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
-    return parse(text, source=file.name)
+    return _checked(lambda: yaml_text.load(file), file.name)
 
 
 def parse(text: str, source: str = "configuration") -> Config:
     """Check a configuration given as YAML text. Raises ConfigError with every fault and its path."""
+    return _checked(lambda: yaml_text.read(text), source)
+
+
+def _checked(read: Callable[[], Any], source: str) -> Config:
     try:
-        tree = yaml_text.read(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        raise ConfigError(source, [f"{where}not YAML: {getattr(error, 'problem', None) or error}"]) from error
+        tree = read()
+    except yaml_text.YamlError as error:
+        raise ConfigError(source, [str(error)]) from error
     faults: list[str] = []
     built = build(Config, tree, "", faults)
     if built is not None and not faults:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,31 @@ def test_off_is_a_policy_and_no_truth_value(policy: str) -> None:
     assert doctest.testmod(yaml_text).attempted == 1 and doctest.testmod(yaml_text).failed == 0
     learn = parse(f"models: {{m: {{task: binary, learn: {{policy: {policy}}}}}}}").models["m"].learn
     assert learn is not None and learn.policy == "off"
+
+
+def test_of_a_mapping_nothing_stands_twice_but_what_is_merged() -> None:
+    twice = "models:\n  fraud: {task: binary}\n  fraud: {task: regression}\n"
+    assert faults(twice) == ["line 3: fraud stands twice, first in line 2"]
+    merged = yaml_text.read("a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, x: 3}\n1: one\n'1': two\n")
+    assert merged["c"] == {"x": 3, "y": 1} and merged["b"] == {"x": 2, "y": 1} and merged[1] == "one"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xfa\x00", "cannot be read as text (UTF-8): 'utf-8' codec can't decode byte 0xfa in position 0"),
+        (b"[" * 100_000, "not YAML that can be read: nested too deep"),
+        (b"a: \x00", "not YAML: unacceptable character"),
+        (b"models: !!python/object/apply:os.system [true]", "line 1: not YAML: could not determine a constructor"),
+    ],
+    ids=["bytes", "deep", "control", "object"],
+)
+def test_a_file_that_is_no_configuration_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as raised:
+        load(path)
+    assert str(raised.value).startswith(f"c.yaml: {message}") and "\n" not in str(raised.value)
 
 
 def test_a_word_that_is_none_of_those_known_is_told_with_them() -> None:

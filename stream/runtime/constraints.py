@@ -10,8 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from detectors import constraint_text
 from detectors import constraints as leaf
 from detectors.constraints import Constraint
@@ -58,13 +56,9 @@ def faults(name: str, model: Model) -> list[str]:
 
 def _read(path: Path) -> tuple[dict[str, Constraint], list[str]]:
     try:
-        tree = yaml_text.read(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        return {}, [f"cannot be read: {getattr(error, 'strerror', None) or error}"]
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        return {}, [f"{where}not YAML: {getattr(error, 'problem', None) or error}"]
+        tree = yaml_text.load(path)
+    except yaml_text.YamlError as error:
+        return {}, [str(error)]
     return constraint_text.from_plain(tree)
 
 
