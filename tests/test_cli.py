@@ -56,6 +56,17 @@ def test_replay_writes_result_and_report(folder: Path, capsys: pytest.CaptureFix
     assert (folder / "out/r.html").read_text().startswith("<!doctype html>")
 
 
+def test_rows_that_cannot_be_used_are_counted_and_the_first_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (folder / "d.csv").open("a") as file:
+        file.write("too,few\n")
+    code, out, _ = run(capsys, "replay", "d.csv", "-c", "c.yaml")
+    told = out[out.index("dead letters") :].splitlines()
+    assert code == 0 and told[0].split(maxsplit=2)[2] == "1 (1 row)"
+    assert told[1].strip().startswith("such as d.csv: line ")
+
+
 def test_check_explains_and_counts_from_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "check", "c.yaml", "--data", "d.csv")
     assert code == 0

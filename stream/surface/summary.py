@@ -11,6 +11,7 @@ from stream.surface.figures import KINDS, LABELS, LEDGER_STATES, METRICS, by_ale
 Document: TypeAlias = Mapping[str, Any]
 
 MONTH_S: Final = 2_592_000.0
+LINE_CHARS_MAX: Final = 160
 ALERTS_PRINTED: Final = 12
 """Alerts of one model in the closing table; the report has all."""
 
@@ -28,7 +29,9 @@ def lines(document: Document) -> list[str]:
     bad = document["dead_letters"]["count"]
     if bad:
         codes = ", ".join(f"{n} {code}" for code, n in sorted(document["dead_letters"]["codes"].items()))
+        first = document["dead_letters"]["first"][0]
         rows.append(("dead letters", f"{count(bad)} ({codes})"))
+        rows.append(("", f"such as {first['topic']}: {first['reason']}"[:LINE_CHARS_MAX]))
     rows.append(("ledger", ledger_line(document)))
     timings = document.get("timings")
     if timings:
