@@ -28,4 +28,4 @@ def faults(entry: Input, models: Mapping[str, Model]) -> Iterator[str]:
         yield "input.event_time.step: missing; write 1m, say"
     learn = models[entry.model].learn if entry.model in models else None
     if entry.prediction is None and (learn is None or learn.policy == "off"):
-        yield "input.prediction: null means that the champion predicts, but the model does not learn"
+        yield "input.prediction: null lets a champion predict, and the model has none; name a column, or add learn"

@@ -64,7 +64,7 @@ input: {model: n, event_time: {column: t, start: "2024-01-01"}, label_delay: {ev
         "input.label_delay: give exactly one of events, time, column, exponential",
         "input.event_time: give either column, or start and step",
         "input.event_time.step: missing; write 1m, say",
-        "input.prediction: null means that the champion predicts, but the model does not learn",
+        "input.prediction: null lets a champion predict, and the model has none; name a column, or add learn",
     ]
 
 
