@@ -67,6 +67,14 @@ def test_rows_that_cannot_be_used_are_counted_and_the_first_is_told(
     assert told[1].strip().startswith("such as d.csv: line ")
 
 
+def test_a_place_that_cannot_be_written_is_told_before_the_run(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in ("--json", "--report"):
+        code, out, err = run(capsys, "replay", "d.csv", "-c", "c.yaml", option, "d.csv/there/r")
+        assert (code, out, err) == (2, "", "tidegate: d.csv/there/r: cannot be written: Not a directory\n")
+
+
 def test_check_explains_and_counts_from_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "check", "c.yaml", "--data", "d.csv")
     assert code == 0

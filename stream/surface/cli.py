@@ -15,7 +15,7 @@ import click
 
 from stream.errors import TidegateError
 from stream.surface import cli_command, cli_journal, cli_kafka, cli_snapshots, console
-from stream.surface.options import CONFIG, FILE
+from stream.surface.options import CONFIG, FAIL_ON, FILE, REPORT, RESULT
 
 EXIT_FINDING = 1
 EXIT_USAGE = 2
@@ -73,11 +73,11 @@ SNAPSHOTS_HELP = "Write the learners as they stand at the end here, signed with 
 @cli.command(short_help="Run a file through the engine: what would have alarmed and been learned.")
 @click.argument("data", type=FILE)
 @CONFIG
-@click.option("--json", "json_file", type=FILE, help="Write the whole result here.")
-@click.option("--report", "report_file", type=FILE, help="Write a report (one HTML file) here.")
+@RESULT
+@REPORT
 @click.option("--snapshots", "snapshot_dir", type=click.Path(file_okay=False, path_type=Path), help=SNAPSHOTS_HELP)
 @click.option("--partitions", type=click.IntRange(1, 256), default=1, show_default=True, help="Join shards.")
-@click.option("--fail-on", type=click.Choice(["alert"]), help="Exit 1 when an alert fired (above information level).")
+@FAIL_ON
 @click.option("--deliver", is_flag=True, help="Send the alerts to the targets under `deliver`, once the run is over.")
 def replay(
     data: Path,
@@ -103,7 +103,7 @@ def replay(
     from stream.runtime import courier
     from stream.runtime.replay import replay as run_replay
     from stream.runtime.stages import secrets_from
-    from stream.surface import check, summary
+    from stream.surface import check, outcome, summary
 
     read = config.load(config_file)
     check.demand(read, config_file.name)
@@ -111,20 +111,13 @@ def replay(
     secrets = secrets_from() if snapshot_dir else None
     if secrets and not secrets.key:
         raise TidegateError("--snapshots: set TIDEGATE_SNAPSHOT_KEY, which signs them (openssl rand -hex 32)")
+    outcome.demand_places(json_file, report_file, snapshot_dir / "*.snapshot" if snapshot_dir else None)
     with console.progress(data.name) as on_progress:
         result = run_replay(read, data, partitions, on_progress, secrets)
-    document = result.to_dict()
-    for line in summary.lines(document):
-        click.echo(line)
-    if json_file is not None:
-        _write(json_file, result.to_json())
-    if report_file is not None:
-        from stream.surface import report
-
-        _write(report_file, report.render(document).encode())
+    document = outcome.leave(result, json_file, report_file)
     for (model, learner), snapshot in result.snapshots.items():
         assert snapshot_dir is not None
-        _write(snapshot_dir / f"{model}-{learner}.snapshot", snapshot.envelope)
+        outcome.write(snapshot_dir / f"{model}-{learner}.snapshot", snapshot.envelope)
     if deliver:
         alerts = [msgspec.convert(alert, Alert) for alert in document["alerts"]]
         tallies = courier.deliver_all(read, alerts, sending)
@@ -166,7 +159,7 @@ def constraints_command(data: Path, config_file: Path, out: Path | None) -> None
       tidegate constraints flights.csv.gz --config flights.yaml --out constraints.yaml
     """
     from stream import config
-    from stream.surface import constraints
+    from stream.surface import constraints, outcome
 
     text = constraints.render(config.load(config_file), data)
     if out is None:
@@ -174,7 +167,7 @@ def constraints_command(data: Path, config_file: Path, out: Path | None) -> None
     elif out.exists():
         raise TidegateError(f"{out}: is there already, perhaps with edits; give another name, or delete it")
     else:
-        _write(out, text.encode())
+        outcome.write(out, text.encode())
 
 
 @cli.command(short_help="JSON Schema of events or configuration; AsyncAPI.")
@@ -194,15 +187,6 @@ def schema(which: str | None) -> None:
 
 for command in (*cli_kafka.COMMANDS, cli_snapshots.snapshots, cli_command.command, cli_journal.journal):
     cli.add_command(command)
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise TidegateError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 CLIENTS = ("kafka", "aiokafka")

@@ -18,7 +18,7 @@ import click
 
 from stream.errors import StateError, TidegateError
 from stream.surface import console
-from stream.surface.options import CONFIG, FILE
+from stream.surface.options import CONFIG, FAIL_ON, FILE, REPORT, RESULT
 
 if TYPE_CHECKING:
     from stream.config import Config
@@ -173,9 +173,9 @@ def journal_replay(config_file: Path, until: str, shard: str | None, out: Path |
 @click.option("--with", "new_file", type=FILE, help="What to run (default: the configuration, as it is now).")
 @click.option("--from", "begin", metavar="MOMENT", help="Records written from this moment on (default: all there are).")
 @click.option("--to", "end", metavar="MOMENT", help="Records written before this moment.")
-@click.option("--json", "json_file", type=FILE, help="Write the whole result here.")
-@click.option("--report", "report_file", type=FILE, help="Write a report (one HTML file) here.")
-@click.option("--fail-on", type=click.Choice(["alert"]), help="Exit 1 when an alert fired (above information level).")
+@RESULT
+@REPORT
+@FAIL_ON
 def journal_backtest(
     config_file: Path,
     new_file: Path | None,
@@ -195,12 +195,13 @@ def journal_backtest(
     from stream import config as configs
     from stream.runtime import backtest, replay
     from stream.runtime.kafka.rewind import Inputs
-    from stream.surface import check, summary
+    from stream.surface import check, outcome, summary
     from stream.surface.cli_kafka import clients_of, with_kafka
 
     running = with_kafka(config_file)
     new = running if new_file is None else configs.load(new_file)
     check.demand(new, (new_file or config_file).name)
+    outcome.demand_places(json_file, report_file)
     partitions = running.topics.partitions
     sources = [(name, p) for name in backtest.INPUTS for p in range(partitions)]
     with Inputs(running, clients_of(running), sources) as inputs:
@@ -215,18 +216,10 @@ def journal_backtest(
         title = f"topics of {running.topics.prefix}"
         with console.progress(title) as on_progress:
             result = replay.run(new, feed, title, partitions, on_progress)
-    document = result.to_dict()
     deleted = [f"{name}-{p} is there from offset {first[name, p]} on" for name, p in sources if first[name, p]]
     if deleted and not begin:
         print(f"tidegate: warning: the topics do not go back to their beginning: {', '.join(deleted)}", file=sys.stderr)
-    for line in summary.lines(document):
-        click.echo(line)
-    if json_file is not None:
-        _write(json_file, result.to_json())
-    if report_file is not None:
-        from stream.surface import report
-
-        _write(report_file, report.render(document).encode())
+    document = outcome.leave(result, json_file, report_file)
     if fail_on and summary.findings(document):
         sys.exit(EXIT_FINDING)
 
@@ -287,8 +280,10 @@ def _why(config: Config, rewind: Rewind, reached: Reached, sent: Any, alert: Any
 
 
 def _write_state(path: Path, reached: Reached) -> dict[str, Any]:
+    from stream.surface import outcome
+
     state = reached.shard.machine.snapshot()
-    _write(path, state)
+    outcome.write(path, state)
     return {"file": str(path), "bytes": len(state), "sha256": hashlib.sha256(state).hexdigest()}
 
 
@@ -309,12 +304,3 @@ def _moment(option: str, text: str) -> float:
     if not isinstance(point, ClockAt):
         raise click.UsageError(f"{option} {text!r} is no moment; write 2026-12-01T08:00:00Z")
     return point.clock
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise TidegateError(f"{path}: cannot be written: {error.strerror}") from error

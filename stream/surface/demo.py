@@ -10,7 +10,7 @@ import click
 
 from stream import config
 from stream.runtime.replay import replay
-from stream.surface import console, flights, report, summary
+from stream.surface import console, flights, outcome
 
 CONFIG = Path(__file__).parent / "demo.yaml"
 
@@ -20,12 +20,8 @@ def run(out: Path, rows: int | None = None) -> None:
     data, settings = prepare(out, rows)
     with console.progress("flights of 2013") as on_progress:
         result = replay(config.load(settings), data, on_progress=on_progress)
-    document = result.to_dict()
-    (out / "result.json").write_bytes(result.to_json())
-    (out / "report.html").write_text(report.render(document), encoding="utf-8")
     click.echo()
-    for line in summary.lines(document):
-        click.echo(line)
+    outcome.leave(result, out / "result.json", out / "report.html")
     click.echo(f"report                   {out / 'report.html'}")
     click.echo(f"configuration, result    {settings}, {out / 'result.json'}")
     click.echo(
