@@ -11,6 +11,9 @@ from collections import Counter
 
 from tests.simulation.world import simulate
 
+TOLD_EVERY_S = 60.0
+"""Seconds between two lines of how far it has come, on stderr."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -23,13 +26,17 @@ def main() -> int:
     logging.disable(logging.CRITICAL)
     met: Counter[str] = Counter()
     seed, found, end, start = options.first, 0, time.monotonic() + options.seconds, time.process_time()
-    while time.monotonic() < end and seed - options.first < options.runs:
+    told = time.monotonic()
+    while (now := time.monotonic()) < end and seed - options.first < options.runs:
         world = simulate(seed)
         met.update(world.broker.happened)
         if world.findings:
             found += 1
             print(f"seed {seed}: {len(world.findings)} findings, the first: {world.findings[0]}", flush=True)
         seed += 1
+        if now - told >= TOLD_EVERY_S:
+            told = now
+            print(f"{seed - options.first} runs, {found} with findings", file=sys.stderr, flush=True)
     runs = seed - options.first
     each = (time.process_time() - start) / max(runs, 1)
     print(f"{runs} runs from seed {options.first} on, {found} with findings, {each:.2f} s of CPU each")
